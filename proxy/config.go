@@ -1,0 +1,106 @@
+// Package proxy carries connections from a VIP's listeners to the servers of
+// their pools.
+package proxy
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is all that the proxy should serve. It is applied whole or not at
+// all, by one atomic swap.
+type Config struct {
+	Listeners []Listener // names are unique
+	Pools     []Pool     // names are unique
+}
+
+// Protocol is what a listener speaks with its clients.
+type Protocol string
+
+// The protocols so far.
+const (
+	TCP  Protocol = "tcp"
+	HTTP Protocol = "http"
+)
+
+// Listener accepts connections for one pool on one or more addresses.
+type Listener struct {
+	Name      string
+	Addresses []netip.AddrPort // bound with IP_FREEBIND: they need not be on an interface yet
+	Protocol  Protocol
+	Pool      string // names a pool of the same Config
+}
+
+// Pool is a set of servers to balance over.
+type Pool struct {
+	Name    string
+	Balance string // "round_robin"
+	Check   *Check // nil: servers count as healthy
+	Servers []Server
+}
+
+// Check is an active health check of each server of a pool.
+type Check struct {
+	HTTPPath     string // empty: a TCP connect suffices
+	ExpectStatus []int  // with HTTPPath only
+	Interval     time.Duration
+	Timeout      time.Duration
+	Fall         int // consecutive failures until a healthy server is unhealthy
+	Rise         int // consecutive successes until an unhealthy server is healthy
+}
+
+// Server is one backend; the name is unique in its pool.
+type Server struct {
+	Name    string
+	Address netip.AddrPort
+	Weight  int // 0 to 256; 0 takes no new work
+	Backup  bool
+}
+
+// Status is what the proxy says of itself, at one moment.
+type Status struct {
+	Listeners   []ListenerStatus
+	Pools       []PoolStatus
+	Connections int // client connections open now, all listeners
+	InFlight    int // HTTP requests and TCP connections being served now
+}
+
+// ListenerStatus is one listener.
+type ListenerStatus struct {
+	Name        string
+	Protocol    Protocol
+	Addresses   []netip.AddrPort
+	Accepting   bool   // bound, and accepting
+	Connections int    // open now
+	Accepted    uint64 // since start
+	Requests    uint64 // HTTP requests answered, or TCP connections ended, since start
+	Failed      uint64 // of those, how many the proxy itself had to refuse or cut
+}
+
+// PoolStatus is one pool.
+type PoolStatus struct {
+	Name    string
+	Healthy int  // servers that are healthy and have a weight above 0
+	Checked bool // every server has at least one check result, or there is no check
+	Servers []ServerStatus
+}
+
+// ServerStatus is one server as this node sees it.
+type ServerStatus struct {
+	Name        string
+	Address     netip.AddrPort
+	Weight      int
+	Backup      bool
+	Healthy     bool
+	Failures    int       // consecutive failed checks
+	LastCheck   time.Time // zero: none yet
+	LastReason  string    // of the last check: "ok", "connect: connection refused", "status 503", ...
+	InFlight    int
+	Connections uint64 // requests or connections sent to it since start
+}
+
+// DrainReport says how a drain ended.
+type DrainReport struct {
+	Finished int // in flight when the drain began, and ended by themselves
+	Cut      int // still open at the deadline, and closed
+}
