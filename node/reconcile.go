@@ -1,0 +1,402 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/cluster/registry"
+	"github.com/pharos-lb/pharos/proxy"
+)
+
+// announcer is what the reconciler needs of bgp.
+type announcer interface {
+	Reconcile(context.Context, bgp.State) error
+	Status() []bgp.SessionStatus
+	Events() <-chan struct{}
+}
+
+// addresses is what it needs of vip/addr.
+type addresses interface {
+	// Reconcile puts exactly these on the loopback interface; the error names
+	// those that it could not.
+	Reconcile([]netip.Addr) error
+	Missing() []netip.Addr
+}
+
+// dataPlane is what it needs of proxy.
+type dataPlane interface {
+	Apply(context.Context, proxy.Config) error
+	Status() proxy.Status
+	Changes() <-chan struct{}
+	BeginDrain()
+	FinishDrain(context.Context) proxy.DrainReport
+}
+
+// reconciler makes the parts follow the latest configuration and decides, VIP
+// by VIP, whether this node announces it. Its fields belong to Run's
+// goroutine; others read the View and send requests.
+type reconciler struct {
+	self    Config
+	speaker announcer
+	addrs   addresses
+	proxy   dataPlane
+	logger  *slog.Logger
+	save    func(registry.Snapshot) error // keeps what runs, for the next start
+	// saveDraining keeps whether an operator has drained the node.
+	saveDraining func(bool) error
+
+	requests chan func(context.Context)
+	ended    chan struct{}          // closed when Run has returned
+	latest   chan registry.Snapshot // of size 1: only the newest matters
+	view     atomic.Pointer[View]
+
+	running  *registry.Snapshot // nil: none yet
+	failed   *registry.Snapshot // newer than running, could not be applied
+	failure  error
+	retryAt  time.Time
+	gates    map[string]Gate
+	vipError map[netip.Addr]string // addresses that are not on the interface
+	draining bool                  // asked to drain, and not yet asked back
+	drained  bool                  // the drain is over: no listeners, no addresses
+	stopping bool
+	unsaved  error       // why running is not on disk
+	lastBGP  *bgp.State  // as last handed over; nil: hand over again
+	bgpError error       // why the last hand-over failed
+	timer    *time.Timer // the next step without an event
+}
+
+// retryInterval is how often a configuration that could not be applied is
+// tried again: the port may have been freed.
+const retryInterval = 2 * time.Second
+
+// stepInterval bounds how old an observation gets when no event comes.
+const stepInterval = time.Second
+
+// View is what the reconciler shows to others. It is never changed.
+type View struct {
+	Version       uint64 // that runs; 0: none
+	Applied       bool   // a configuration runs
+	FailedVersion uint64 // that was tried and could not be applied; 0: none
+	Failure       error  // why
+	Config        registry.Config
+	Gates         map[string]Gate // by VIP
+	Draining      bool
+	Drained       bool
+	Warnings      []string
+
+	replaced chan struct{} // closed when a newer View is there
+}
+
+func newReconciler(self Config, speaker announcer, addrs addresses, dp dataPlane, files stateFiles, logger *slog.Logger) *reconciler {
+	r := &reconciler{
+		self: self, speaker: speaker, addrs: addrs, proxy: dp, logger: logger,
+		save: files.saveApplied, saveDraining: files.saveDraining,
+		draining: files.draining, drained: files.draining,
+		requests: make(chan func(context.Context)), ended: make(chan struct{}), latest: make(chan registry.Snapshot, 1),
+		gates: make(map[string]Gate), vipError: make(map[netip.Addr]string),
+	}
+	r.view.Store(&View{replaced: make(chan struct{})})
+	return r
+}
+
+// Run follows configurations and events until ctx ends. It neither withdraws
+// nor removes anything at its end: that is the stop's affair, which is ordered.
+func (r *reconciler) Run(ctx context.Context) error {
+	defer close(r.ended)
+	r.timer = time.NewTimer(stepInterval)
+	defer r.timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case snap := <-r.latest:
+			r.adopt(ctx, snap)
+		case request := <-r.requests:
+			request(ctx)
+		case <-r.proxy.Changes():
+		case <-r.speaker.Events():
+		case <-r.timer.C:
+		}
+		if r.failed != nil && !time.Now().Before(r.retryAt) {
+			r.adopt(ctx, *r.failed)
+		}
+		r.step(ctx)
+	}
+}
+
+// Offer hands over a configuration; only the newest offered is adopted. One
+// goroutine calls it.
+func (r *reconciler) Offer(snap registry.Snapshot) {
+	for {
+		select {
+		case r.latest <- snap:
+			return
+		case <-r.latest:
+		}
+	}
+}
+
+// View returns the present one.
+func (r *reconciler) View() *View { return r.view.Load() }
+
+// WaitApplied returns when the version, or a later one, runs or has failed.
+func (r *reconciler) WaitApplied(ctx context.Context, version uint64) (uint64, error, error) {
+	for {
+		v := r.View()
+		if v.Version >= version {
+			return v.Version, nil, nil
+		}
+		if v.FailedVersion >= version {
+			return v.Version, v.Failure, nil
+		}
+		select {
+		case <-v.replaced:
+		case <-ctx.Done():
+			return v.Version, nil, fmt.Errorf("wait for version %d, running %d: %w", version, v.Version, ctx.Err())
+		}
+	}
+}
+
+// do runs f on Run's goroutine and waits for it.
+func (r *reconciler) do(ctx context.Context, f func(context.Context)) error {
+	done := make(chan struct{})
+	select {
+	case r.requests <- func(runCtx context.Context) { f(runCtx); r.step(runCtx); close(done) }:
+	case <-r.ended:
+		return errStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	<-done // Run carries out what it took
+	return nil
+}
+
+// adopt makes a newer configuration run, whole or not at all. VIPs that go are
+// withdrawn before their listeners close; those that come are on the interface
+// before their listeners open, and are announced by the step that follows.
+func (r *reconciler) adopt(ctx context.Context, snap registry.Snapshot) {
+	if r.running != nil && snap.Version <= r.running.Version {
+		return // the log is being replayed from before what we kept on disk
+	}
+	if err := r.carryOut(ctx, snap); err != nil {
+		if r.failed == nil || r.failed.Version != snap.Version || r.failure.Error() != err.Error() {
+			r.logger.Error("configuration could not be applied, the old one stays", "version", snap.Version, "error", err)
+		}
+		r.failed, r.failure, r.retryAt = &snap, err, time.Now().Add(retryInterval)
+		r.lastBGP = nil
+		return
+	}
+	r.running, r.failed, r.failure = &snap, nil, nil
+	if r.unsaved = r.save(snap); r.unsaved != nil {
+		r.logger.Error("configuration runs but could not be kept on disk", "version", snap.Version, "error", r.unsaved)
+	}
+	r.logger.Info("configuration applied", "version", snap.Version)
+}
+
+func (r *reconciler) carryOut(ctx context.Context, snap registry.Snapshot) error {
+	var before []netip.Addr
+	if r.running != nil {
+		before = vipAddresses(r.running.Config)
+	}
+	after := vipAddresses(snap.Config)
+	gone := func(a netip.Addr) bool { return !slices.Contains(after, a) }
+	if slices.ContainsFunc(before, gone) {
+		state, err := bgpState(r.running.Config, r.self, func(vip string) bool {
+			return r.gates[vip].Open && !slices.ContainsFunc(vipOf(r.running.Config, vip).Addresses, gone)
+		})
+		if err == nil {
+			err = r.speaker.Reconcile(ctx, state)
+		}
+		if err != nil {
+			return fmt.Errorf("withdraw the VIPs that go: %w", err)
+		}
+		r.lastBGP = nil
+	}
+	if !r.drained {
+		r.setAddresses(append(slices.Clone(before), after...))
+	}
+	if err := r.proxy.Apply(ctx, r.proxyConfig(snap.Config)); err != nil {
+		if !r.drained {
+			r.setAddresses(before)
+		}
+		return err
+	}
+	if !r.drained {
+		r.setAddresses(after)
+	}
+	return nil
+}
+
+// proxyConfig is what the proxy should serve now: a drained node runs the
+// configuration, with its health checks, but accepts nothing.
+func (r *reconciler) proxyConfig(c registry.Config) proxy.Config {
+	pc := proxyConfig(c)
+	if r.drained {
+		pc.Listeners = nil
+	}
+	return pc
+}
+
+// setAddresses puts exactly these on the interface. One that cannot be is
+// remembered with the reason, and keeps its VIP's gate closed.
+func (r *reconciler) setAddresses(want []netip.Addr) {
+	slices.SortFunc(want, netip.Addr.Compare)
+	want = slices.Compact(want)
+	err := r.addrs.Reconcile(want)
+	old := r.vipError
+	r.vipError = make(map[netip.Addr]string)
+	if err == nil {
+		return
+	}
+	missing := r.addrs.Missing()
+	for _, a := range missing {
+		r.vipError[a] = err.Error()
+	}
+	if !maps.Equal(old, r.vipError) {
+		r.logger.Error("VIP could not be put on the loopback interface", "addresses", missing, "error", err)
+	}
+}
+
+// step observes, moves the gates, and makes the speaker follow them.
+func (r *reconciler) step(ctx context.Context) {
+	now := time.Now()
+	next := now.Add(stepInterval)
+	if r.running != nil {
+		if !r.drained && !r.stopping && (len(r.vipError) > 0 || len(r.addrs.Missing()) > 0) {
+			r.setAddresses(vipAddresses(r.running.Config)) // somebody removed one, or its obstacle
+		}
+		r.moveGates(r.proxy.Status(), now)
+		for _, g := range r.gates {
+			if t := g.NextCheck(); !t.IsZero() && t.Before(next) {
+				next = t
+			}
+		}
+		r.announce(ctx)
+	}
+	r.timer.Reset(max(next.Sub(now), time.Millisecond))
+	r.publish()
+}
+
+func (r *reconciler) moveGates(status proxy.Status, now time.Time) {
+	gates := make(map[string]Gate, len(r.running.Config.VIPs))
+	for _, v := range r.running.Config.VIPs {
+		was := r.gates[v.Name]
+		is := was.Step(r.observe(v, status), now)
+		gates[v.Name] = is
+		if is.Open != was.Open || was.Since.IsZero() {
+			r.logger.Info("gate moved", "vip", v.Name, "open", is.Open, "reasons", reasonCodes(is))
+		}
+	}
+	r.gates = gates
+}
+
+func reasonCodes(g Gate) []ReasonCode {
+	out := make([]ReasonCode, 0, len(g.Reasons))
+	for _, reason := range g.Reasons {
+		out = append(out, reason.Code)
+	}
+	return out
+}
+
+// observe collects what the gate of one VIP decides on.
+func (r *reconciler) observe(v registry.VIP, status proxy.Status) Observation {
+	o := Observation{
+		Applied: true, Stopping: r.stopping, Draining: r.draining,
+		MinHealthy: v.MinHealthy, NextHops: nextHops(r.running.Config, r.self, v),
+	}
+	for _, a := range v.Addresses {
+		if text, ok := r.vipError[a]; ok {
+			o.AddressError = text
+		}
+	}
+	for _, l := range r.running.Config.Listeners {
+		if l.VIP != v.Name {
+			continue
+		}
+		o.Listeners++
+		i := slices.IndexFunc(status.Listeners, func(s proxy.ListenerStatus) bool { return s.Name == l.Name })
+		if i < 0 || !status.Listeners[i].Accepting {
+			o.NotAccepting = append(o.NotAccepting, l.Name)
+		}
+		j := slices.IndexFunc(status.Pools, func(s proxy.PoolStatus) bool { return s.Name == l.Pool })
+		if j < 0 || slices.Contains(o.Unchecked, l.Pool) || slices.Contains(o.Short, l.Pool) {
+			continue
+		}
+		if p := status.Pools[j]; !p.Checked {
+			o.Unchecked = append(o.Unchecked, l.Pool)
+		} else if p.Healthy < v.MinHealthy {
+			o.Short = append(o.Short, l.Pool)
+		}
+	}
+	return o
+}
+
+// announce hands the speaker what the gates allow, if that changed.
+func (r *reconciler) announce(ctx context.Context) {
+	state, err := bgpState(r.running.Config, r.self, func(vip string) bool { return r.gates[vip].Open })
+	if err == nil {
+		if r.lastBGP != nil && equalState(*r.lastBGP, state) {
+			return
+		}
+		err = r.speaker.Reconcile(ctx, state)
+	}
+	if err != nil {
+		if r.bgpError == nil || r.bgpError.Error() != err.Error() {
+			r.logger.Error("announcements could not be changed", "error", err)
+		}
+		r.bgpError, r.lastBGP = err, nil
+		return
+	}
+	r.bgpError, r.lastBGP = nil, &state
+}
+
+func (r *reconciler) publish() {
+	v := &View{
+		Draining: r.draining, Drained: r.drained, Failure: r.failure,
+		Gates: r.gates, replaced: make(chan struct{}),
+	}
+	if r.running != nil {
+		v.Version, v.Applied, v.Config = r.running.Version, true, r.running.Config
+	}
+	if r.failed != nil {
+		v.FailedVersion = r.failed.Version
+	}
+	if r.unsaved != nil {
+		v.Warnings = append(v.Warnings, fmt.Sprintf("configuration %d is not kept on disk, a restart would serve an older one: %s", v.Version, r.unsaved))
+	}
+	if r.bgpError != nil {
+		v.Warnings = append(v.Warnings, "announcements could not be changed: "+r.bgpError.Error())
+	}
+	old := r.view.Swap(v)
+	close(old.replaced)
+}
+
+func vipOf(c registry.Config, name string) registry.VIP {
+	for _, v := range c.VIPs {
+		if v.Name == name {
+			return v
+		}
+	}
+	return registry.VIP{}
+}
+
+// stateFiles is what a node keeps of itself on disk.
+type stateFiles struct {
+	saveApplied  func(registry.Snapshot) error
+	saveDraining func(bool) error
+	draining     bool // as found at start
+}
+
+// Refusals of requests.
+var (
+	errDrainUnderWay = errors.New("a drain is under way: wait for its end")
+	errStopped       = errors.New("the node is stopping")
+)

@@ -1,0 +1,109 @@
+package node
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
+	"github.com/pharos-lb/pharos/cluster/registry"
+	"github.com/pharos-lb/pharos/proxy"
+)
+
+// describe puts what the parts say of themselves into the API's words. It is
+// pure; the caller adds what is the process's own (name, version, warnings).
+func describe(v *View, ps proxy.Status, sessions []bgp.SessionStatus) *pharosv1.NodeStatusResponse {
+	out := &pharosv1.NodeStatusResponse{
+		AppliedVersion: v.Version,
+		Draining:       v.Draining,
+		Connections:    int64(ps.Connections),
+		InFlight:       int64(ps.InFlight),
+		Warnings:       slices.Clone(v.Warnings),
+	}
+	if v.Failure != nil {
+		out.ApplyError = v.Failure.Error()
+	}
+	for _, s := range sessions {
+		out.Sessions = append(out.Sessions, describeSession(s, v.Config.Neighbors))
+	}
+	for _, vip := range v.Config.VIPs {
+		out.Vips = append(out.Vips, describeVIP(vip, v.Gates[vip.Name], sessions))
+	}
+	for _, l := range ps.Listeners {
+		out.Listeners = append(out.Listeners, &pharosv1.ListenerStatus{
+			Name: l.Name, Protocol: string(l.Protocol), Addresses: texts(l.Addresses), Accepting: l.Accepting,
+			Connections: int64(l.Connections), Accepted: l.Accepted, Requests: l.Requests, Failed: l.Failed,
+		})
+	}
+	for _, p := range ps.Pools {
+		out.Pools = append(out.Pools, describePool(p))
+	}
+	return out
+}
+
+func describeSession(s bgp.SessionStatus, neighbors []registry.Neighbor) *pharosv1.SessionStatus {
+	out := &pharosv1.SessionStatus{
+		Neighbor: s.Neighbor, State: s.State, Since: stamp(s.Since), Announced: texts(s.Announced),
+		LastError: s.LastError, Flaps: int32(s.Flaps),
+	}
+	for _, n := range neighbors {
+		if n.Name == s.Neighbor {
+			out.Address, out.Asn = n.Address.String(), n.ASN
+		}
+	}
+	return out
+}
+
+func describeVIP(vip registry.VIP, g Gate, sessions []bgp.SessionStatus) *pharosv1.VIPStatus {
+	out := &pharosv1.VIPStatus{Name: vip.Name, Addresses: texts(vip.Addresses), Announcing: g.Open, Since: stamp(g.Since)}
+	for _, r := range g.Reasons {
+		out.Reasons = append(out.Reasons, &pharosv1.Reason{Code: string(r.Code), Message: r.Message, Since: stamp(r.Since)})
+	}
+	for _, s := range sessions {
+		carries := slices.ContainsFunc(s.Announced, func(p netip.Prefix) bool { return slices.Contains(vip.Addresses, p.Addr()) })
+		if s.Established && carries {
+			out.Neighbors = append(out.Neighbors, s.Neighbor)
+		}
+	}
+	return out
+}
+
+func describePool(p proxy.PoolStatus) *pharosv1.PoolStatus {
+	out := &pharosv1.PoolStatus{Name: p.Name, Healthy: int32(p.Healthy)}
+	for _, s := range p.Servers {
+		out.Servers = append(out.Servers, &pharosv1.ServerStatus{
+			Name: s.Name, Address: s.Address.String(), Weight: int32(s.Weight), Backup: s.Backup, Healthy: s.Healthy,
+			Failures: int32(s.Failures), LastCheck: stamp(s.LastCheck), LastReason: s.LastReason,
+			InFlight: int64(s.InFlight), Connections: s.Connections,
+		})
+	}
+	return out
+}
+
+// ready says that the node does all that the configuration asks of it: it runs
+// the newest it knows of, and every VIP is announced on at least one session.
+func ready(s *pharosv1.NodeStatusResponse) bool {
+	if s.Draining || s.ApplyError != "" || s.AppliedVersion == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(s.Vips, func(v *pharosv1.VIPStatus) bool { return !v.Announcing || len(v.Neighbors) == 0 })
+}
+
+func texts[T interface{ String() string }](values []T) []string {
+	out := make([]string, 0, len(values))
+	for _, v := range values {
+		out = append(out, v.String())
+	}
+	return out
+}
+
+// stamp is nil for the zero time: never, rather than the year 1.
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
