@@ -23,6 +23,10 @@ const (
 	HTTP Protocol = "http"
 )
 
+// RoundRobin is smooth weighted round robin, the one way to balance so far,
+// and what an empty Pool.Balance means.
+const RoundRobin = "round_robin"
+
 // Listener accepts connections for one pool on one or more addresses.
 type Listener struct {
 	Name      string
@@ -39,14 +43,15 @@ type Pool struct {
 	Servers []Server
 }
 
-// Check is an active health check of each server of a pool.
+// Check is an active health check of each server of a pool. Fields left at
+// zero take the default.
 type Check struct {
-	HTTPPath     string // empty: a TCP connect suffices
-	ExpectStatus []int  // with HTTPPath only
-	Interval     time.Duration
-	Timeout      time.Duration
-	Fall         int // consecutive failures until a healthy server is unhealthy
-	Rise         int // consecutive successes until an unhealthy server is healthy
+	HTTPPath     string        // empty: a TCP connect suffices
+	ExpectStatus []int         // with HTTPPath only
+	Interval     time.Duration // default 2 s
+	Timeout      time.Duration // default 1 s, at most Interval
+	Fall         int           // consecutive failures until a healthy server is unhealthy; default 3
+	Rise         int           // consecutive successes until an unhealthy server is healthy; default 5
 }
 
 // Server is one backend; the name is unique in its pool.

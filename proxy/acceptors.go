@@ -1,0 +1,52 @@
+package proxy
+
+import (
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/pharos-lb/pharos/proxy/l4"
+	"github.com/pharos-lb/pharos/proxy/listener"
+)
+
+// newAcceptor makes the acceptor that fits the binding's protocol.
+func (p *Proxy) newAcceptor(b *binding) (acceptor, error) {
+	switch b.protocol {
+	case TCP:
+		ln, err := b.socket.Listener()
+		if err != nil {
+			return nil, err
+		}
+		return &tcpAcceptor{forward: p.forward, ln: ln, owner: b.owner, group: &p.group}, nil
+	}
+	return nil, fmt.Errorf("protocol %q is not supported", b.protocol)
+}
+
+// adopt serves a connection that was taken from the binding's queue.
+func (p *Proxy) adopt(fd int, b *binding) {
+	p.forward.Adopt(fd, b.owner)
+}
+
+// tcpAcceptor accepts in a goroutine of its own.
+type tcpAcceptor struct {
+	forward *l4.Forwarder
+	ln      *net.TCPListener
+	owner   *listener.Listener
+	group   *sync.WaitGroup
+	ended   chan struct{} // nil: not started
+}
+
+func (a *tcpAcceptor) start() {
+	a.ended = make(chan struct{})
+	a.group.Go(func() {
+		defer close(a.ended)
+		a.forward.Accept(a.ln, a.owner)
+	})
+}
+
+func (a *tcpAcceptor) stop() {
+	_ = a.ln.Close()
+	if a.ended != nil {
+		<-a.ended
+	}
+}

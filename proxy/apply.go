@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/pool"
+)
+
+// bindKey identifies a listening socket: its address, so that it survives a
+// listener's change of name or protocol. For port 0 every address of every
+// listener is a socket of its own.
+type bindKey struct {
+	address  netip.AddrPort
+	listener string // with port 0 only
+	index    int    // with port 0 only
+}
+
+func keyOf(l Listener, i int) bindKey {
+	if a := l.Addresses[i]; a.Port() != 0 {
+		return bindKey{address: a}
+	}
+	return bindKey{l.Addresses[i], l.Name, i}
+}
+
+// binding is a socket, and who accepts on it for whom.
+type binding struct {
+	socket   *listener.Socket
+	owner    *listener.Listener
+	protocol Protocol
+	accept   acceptor
+}
+
+// acceptor takes connections from one socket for one listener.
+type acceptor interface {
+	// start begins accepting; it cannot fail.
+	start()
+	// stop ends it, and returns when no further connection will be taken. An
+	// acceptor that was never started only gives back what it holds.
+	stop()
+}
+
+// Apply makes config what is served, all of it or nothing: it validates,
+// binds every new address, and only then switches over. A request or
+// connection sees either the old pool of its listener or the new one.
+//
+//   - A failed bind is a *BindError, and nothing has changed.
+//   - Sockets of addresses that stay are never closed, also when the listener
+//     changes its name or protocol.
+//   - Servers that stay (same pool, name and address) keep their health and
+//     counters.
+//   - Addresses that went stop listening after the connections waiting in
+//     their queues were taken; established connections live on: TCP ones
+//     until they end, HTTP ones until the response in flight is done.
+//
+// Apply waits until Run has started. Between BeginDrain and FinishDrain it
+// changes what is served without ending the drain; after FinishDrain it ends
+// the drain: it binds everything anew and serves.
+func (p *Proxy) Apply(ctx context.Context, config Config) error {
+	if err := config.Validate(); err != nil {
+		return fmt.Errorf("proxy configuration: %w", err)
+	}
+	if err := p.take(ctx); err != nil {
+		return fmt.Errorf("apply proxy configuration: %w", err)
+	}
+	defer func() { <-p.turn }()
+
+	next, err := p.prepare(config)
+	if err != nil {
+		return fmt.Errorf("apply proxy configuration: %w", err)
+	}
+	p.commit(config, next)
+	p.changed()
+	return nil
+}
+
+// prepare makes everything that can fail: the sockets and acceptors of
+// bindings that are new or change hands. It changes nothing that is served.
+func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
+	next := make(map[bindKey]*binding)
+	var bound []*listener.Socket
+	fail := func(l Listener, i int, err error) error {
+		for key, b := range next {
+			if b != p.state.bindings[key] {
+				b.accept.stop()
+			}
+		}
+		for _, s := range bound {
+			_ = s.Close()
+		}
+		return &BindError{Listener: l.Name, Address: l.Addresses[i], Err: err}
+	}
+	for _, l := range config.Listeners {
+		owner := p.state.listeners[l.Name]
+		if owner == nil {
+			owner = listener.New(l.Name, nil)
+		}
+		for i, address := range l.Addresses {
+			key := keyOf(l, i)
+			old := p.state.bindings[key]
+			if old != nil && old.owner == owner && old.protocol == l.Protocol {
+				next[key] = old
+				continue
+			}
+			b := &binding{owner: owner, protocol: l.Protocol}
+			if old != nil {
+				b.socket = old.socket
+			} else {
+				s, err := listener.Bind(address)
+				if err != nil {
+					return nil, fail(l, i, err)
+				}
+				bound = append(bound, s)
+				b.socket = s
+			}
+			accept, err := p.newAcceptor(b)
+			if err != nil {
+				return nil, fail(l, i, err)
+			}
+			b.accept = accept
+			next[key] = b
+		}
+	}
+	return next, nil
+}
+
+// commit switches over to config with the bindings that prepare made. It
+// cannot fail.
+func (p *Proxy) commit(config Config, next map[bindKey]*binding) {
+	p.mu.Lock()
+	old := p.state
+	if old.drain.finished {
+		p.state.drain = drainState{}
+	}
+	p.state.config = config
+	p.state.bindings = next
+	p.state.pools = p.applyPools(config.Pools)
+	p.state.listeners = make(map[string]*listener.Listener, len(config.Listeners))
+	for _, l := range config.Listeners {
+		owner := next[keyOf(l, 0)].owner
+		owner.SetPool(p.state.pools[l.Pool].pool)
+		owner.SetClosing(p.state.drain.begun)
+		p.state.listeners[l.Name] = owner
+	}
+	p.mu.Unlock()
+
+	// Sockets that change hands: nobody may be left accepting for the old
+	// owner. Meanwhile connections wait in the kernel's queue.
+	for key, b := range next {
+		was := old.bindings[key]
+		if was == b {
+			continue
+		}
+		if was != nil {
+			was.accept.stop()
+		}
+		b.accept.start()
+		p.log.Info("listening", "listener", b.owner.Name, "address", b.socket.Address(), "protocol", string(b.protocol))
+	}
+	for key, b := range old.bindings {
+		if next[key] == nil {
+			p.closeBinding(b)
+		}
+	}
+	for name, l := range old.listeners {
+		if p.state.listeners[name] == nil {
+			l.SetClosing(true)
+		}
+	}
+	p.closeIdle()
+}
+
+// closeBinding stops listening on an address. Whom the kernel let in already
+// is still served.
+func (p *Proxy) closeBinding(b *binding) {
+	b.accept.stop()
+	for {
+		fd, ok := b.socket.AcceptQueued()
+		if !ok {
+			break
+		}
+		p.adopt(fd, b)
+	}
+	if err := b.socket.Close(); err != nil {
+		p.log.Error("closing a listening socket failed", "address", b.socket.Address(), "error", err)
+	}
+	p.log.Info("stopped listening", "listener", b.owner.Name, "address", b.socket.Address())
+}
+
+// stopListening closes every listening socket. The caller holds the turn.
+func (p *Proxy) stopListening() {
+	p.mu.Lock()
+	bindings := p.state.bindings
+	p.state.bindings = make(map[bindKey]*binding)
+	p.mu.Unlock()
+	for _, b := range bindings {
+		p.closeBinding(b)
+	}
+}
+
+// servedPool is a pool and the checks of its servers.
+type servedPool struct {
+	pool   *pool.Pool
+	checks map[*pool.Server]*runningCheck
+}
+
+// applyPools updates, makes and retires pools, and returns those of the new
+// configuration. The caller holds p.mu and the turn.
+func (p *Proxy) applyPools(config []Pool) map[string]*servedPool {
+	served := make(map[string]*servedPool, len(config))
+	for _, c := range config {
+		s := p.state.pools[c.Name]
+		if s == nil {
+			s = &servedPool{
+				pool:   pool.New(c.Name, p.log, p.changed),
+				checks: make(map[*pool.Server]*runningCheck),
+			}
+		}
+		spec := pool.Spec{FailOpen: true}
+		if c.Check != nil {
+			check := c.Check.withDefaults()
+			spec.Checked, spec.Fall, spec.Rise = true, check.Fall, check.Rise
+		}
+		for _, server := range c.Servers {
+			spec.Servers = append(spec.Servers, pool.ServerSpec(server))
+		}
+		s.pool.Update(spec)
+		p.applyChecks(s, c.Check)
+		served[c.Name] = s
+	}
+	for name, s := range p.state.pools {
+		if served[name] == nil {
+			p.applyChecks(s, nil)
+		}
+	}
+	return served
+}
+
+func sameCheck(a, b Check) bool {
+	return a.HTTPPath == b.HTTPPath && slices.Equal(a.ExpectStatus, b.ExpectStatus) &&
+		a.Interval == b.Interval && a.Timeout == b.Timeout
+}

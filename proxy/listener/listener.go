@@ -1,0 +1,50 @@
+// Package listener is what a proxy listens with: the sockets, which outlive
+// configuration changes, and the run-time state of configured listeners,
+// which the engines read on every request.
+package listener
+
+import (
+	"sync/atomic"
+
+	"github.com/pharos-lb/pharos/proxy/pool"
+)
+
+// Listener is the run-time state of one configured listener. It lives as long
+// as a listener of this name is configured, across configuration changes, and
+// beyond that as long as connections that it accepted. All is safe for
+// concurrent use.
+type Listener struct {
+	Name string
+
+	// Open counts client connections open now.
+	Open atomic.Int64
+	// Accepted counts client connections since start.
+	Accepted atomic.Uint64
+	// Requests counts HTTP requests answered, or TCP connections ended.
+	Requests atomic.Uint64
+	// Failed counts those of Requests that the proxy had to refuse or cut.
+	Failed atomic.Uint64
+
+	pool    atomic.Pointer[pool.Pool]
+	closing atomic.Bool
+}
+
+// New returns the state of a new listener that sends to p.
+func New(name string, p *pool.Pool) *Listener {
+	l := &Listener{Name: name}
+	l.pool.Store(p)
+	return l
+}
+
+// Pool is where new work goes at this moment.
+func (l *Listener) Pool() *pool.Pool { return l.pool.Load() }
+
+// SetPool sends new work to p from now on.
+func (l *Listener) SetPool(p *pool.Pool) { l.pool.Store(p) }
+
+// Closing reports whether clients are to be sent away after what they have in
+// flight: the node drains, or the listener was removed.
+func (l *Listener) Closing() bool { return l.closing.Load() }
+
+// SetClosing begins or revokes that.
+func (l *Listener) SetClosing(closing bool) { l.closing.Store(closing) }

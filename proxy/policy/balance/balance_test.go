@@ -1,0 +1,153 @@
+package balance
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+)
+
+func TestChoose(t *testing.T) {
+	tests := []struct {
+		name     string
+		in       []Candidate
+		failOpen bool
+		want     Choice
+	}{
+		{"empty pool", nil, true, Choice{Tier: None}},
+		{"primaries only when usable", []Candidate{{1, false, true}, {1, false, false}, {1, true, true}}, true, Choice{Primary, []int{0}, []int{2}}},
+		{"weight 0 takes no work", []Candidate{{0, false, true}, {2, false, true}}, true, Choice{Tier: Primary, Active: []int{1}}},
+		{"first usable backup when no primary", []Candidate{{1, false, false}, {1, true, false}, {1, true, true}, {1, true, true}}, true, Choice{Backup, []int{2}, []int{3}}},
+		{"a primary of weight 0 does not keep backups out", []Candidate{{0, false, true}, {1, true, true}}, true, Choice{Tier: Backup, Active: []int{1}}},
+		{"all down, fail open", []Candidate{{1, false, false}, {3, true, false}, {0, false, false}}, true, Choice{Tier: FailOpen, Active: []int{0, 1}}},
+		{"all down, fail closed", []Candidate{{1, false, false}}, false, Choice{Tier: None}},
+		{"all drained by weight", []Candidate{{0, false, true}}, true, Choice{Tier: None}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, Choose(tt.in, tt.failOpen), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("Choose (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRoundRobinOrder(t *testing.T) {
+	tests := []struct {
+		name    string
+		weights []int
+		want    []int
+	}{
+		{"equal weights take turns", []int{7, 7, 7}, []int{0, 1, 2, 0, 1, 2}},
+		{"turns of the heavy one are spread", []int{4, 1, 1}, []int{0, 0, 1, 2, 0, 0}},
+		{"no members", nil, []int{-1, -1}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := NewRoundRobin(tt.weights, 0)
+			var got []int
+			for range tt.want {
+				got = append(got, r.Pick())
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("picks = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// In every window of one cycle, wherever it begins, each member is picked
+// exactly weight/gcd times; within any prefix its count is within one turn of
+// its ideal share on either side (smoothness).
+func TestRoundRobinShares(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		weights := rapid.SliceOfN(rapid.IntRange(1, 256), 1, 20).Draw(t, "weights")
+		start := rapid.Uint64Range(0, 1<<20).Draw(t, "start")
+		r := NewRoundRobin(weights, start)
+		sum, d := 0, 0
+		for _, w := range weights {
+			sum += w
+			d = gcd(d, w)
+		}
+		counts := make([]int, len(weights))
+		for range sum / d {
+			counts[r.Pick()]++
+		}
+		for i, w := range weights {
+			if counts[i] != w/d {
+				t.Fatalf("member %d of weight %d got %d of %d picks, want %d", i, w, counts[i], sum/d, w/d)
+			}
+		}
+		fresh := NewRoundRobin(weights, 0)
+		clear(counts)
+		for n := 1; n <= sum/d; n++ {
+			counts[fresh.Pick()]++
+			for i, w := range weights {
+				ideal := float64(n) * float64(w) / float64(sum)
+				if off := float64(counts[i]) - ideal; off > 1.01+float64(len(weights))*float64(w)/float64(sum) || off < -1.01-float64(len(weights))*float64(w)/float64(sum) {
+					t.Fatalf("after %d picks member %d is %.2f turns off its share", n, i, off)
+				}
+			}
+		}
+	})
+}
+
+func TestRoundRobinConcurrentSharesAreExact(t *testing.T) {
+	weights := []int{3, 1, 2}
+	r := NewRoundRobin(weights, 0)
+	const workers, each = 4, 600
+	results := make(chan [3]int, workers)
+	for range workers {
+		go func() {
+			var c [3]int
+			for range each {
+				c[r.Pick()]++
+			}
+			results <- c
+		}()
+	}
+	var total [3]int
+	for range workers {
+		for i, n := range <-results {
+			total[i] += n
+		}
+	}
+	if want := [3]int{1200, 400, 800}; total != want {
+		t.Errorf("picks = %v, want %v", total, want)
+	}
+}
+
+func TestPickDoesNotAllocate(t *testing.T) {
+	r := NewRoundRobin([]int{1, 2, 3}, 0)
+	if n := testing.AllocsPerRun(1000, func() { r.Pick() }); n != 0 {
+		t.Errorf("a pick allocates %v times, want 0", n)
+	}
+}
+
+func thousand() []int {
+	w := make([]int, 1000)
+	for i := range w {
+		w[i] = 1 + i%256
+	}
+	return w
+}
+
+func BenchmarkRoundRobinPick1000(b *testing.B) {
+	r := NewRoundRobin(thousand(), 0)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r.Pick()
+		}
+	})
+}
+
+func BenchmarkRoundRobinLayout1000(b *testing.B) {
+	w := thousand()
+	b.ReportAllocs()
+	for b.Loop() {
+		NewRoundRobin(w, 0)
+	}
+}

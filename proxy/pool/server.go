@@ -1,0 +1,54 @@
+package pool
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy/health"
+)
+
+// Server is the run-time state of one server. It lives as long as a server of
+// this name and address is configured in its pool, across configuration
+// changes, and its counters with it. The counters may be touched by anyone at
+// any time.
+type Server struct {
+	Name    string
+	Address netip.AddrPort
+
+	// InFlight counts requests or connections being served by it now.
+	InFlight atomic.Int64
+	// Connections counts requests or connections sent to it since start.
+	Connections atomic.Uint64
+
+	mu         sync.Mutex
+	machine    health.Machine
+	lastCheck  time.Time
+	lastReason string
+}
+
+// Health is what the checks say of a server at one moment.
+type Health struct {
+	State     health.State
+	Failures  int       // consecutive
+	Checked   bool      // at least one result
+	LastCheck time.Time // zero: none yet
+	Reason    string    // of the last check
+}
+
+// Health returns what the checks say of the server.
+func (s *Server) Health() Health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Health{s.machine.State(), s.machine.Failures(), s.machine.Checked(), s.lastCheck, s.lastReason}
+}
+
+func (s *Server) observe(ok bool, reason string, at time.Time) (before, after health.State, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, first = s.machine.State(), !s.machine.Checked()
+	s.machine.Observe(ok)
+	s.lastCheck, s.lastReason = at, reason
+	return before, s.machine.State(), first
+}

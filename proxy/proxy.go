@@ -1,0 +1,145 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pharos-lb/pharos/proxy/l4"
+	"github.com/pharos-lb/pharos/proxy/listener"
+)
+
+// Options are what a Proxy needs beside its Config. Fields left at zero take
+// the default.
+type Options struct {
+	Logger   *slog.Logger // nil: discard
+	NodeName string       // this node's name, for logs
+
+	ConnectTimeout time.Duration // to one server; default 2 s
+	TCPIdleTimeout time.Duration // of a forwarded TCP connection, either way; default 1 h
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.ConnectTimeout == 0 {
+		o.ConnectTimeout = 2 * time.Second
+	}
+	if o.TCPIdleTimeout == 0 {
+		o.TCPIdleTimeout = time.Hour
+	}
+	return o
+}
+
+// Proxy serves one Config at a time. Make one with [New], start it with Run,
+// then give it work with Apply.
+type Proxy struct {
+	log     *slog.Logger
+	forward *l4.Forwarder
+
+	changes chan struct{}
+	started chan struct{} // closed when Run has set all up
+	stopped chan struct{} // closed when Run begins to end
+
+	// turn is held (by a value in it) by whoever changes what is served:
+	// Apply, BeginDrain, FinishDrain, Run's end. A channel, because waiting
+	// for it must end with a context.
+	turn chan struct{}
+	// group has every goroutine that Apply started: acceptors and checks.
+	group sync.WaitGroup
+
+	mu    sync.RWMutex // guards state for readers; writers also hold turn
+	state state
+}
+
+// state is what is being served.
+type state struct {
+	config    Config
+	listeners map[string]*listener.Listener
+	bindings  map[bindKey]*binding
+	pools     map[string]*servedPool
+	drain     drainState
+}
+
+// New returns a Proxy that does nothing until Run.
+func New(opts Options) (*Proxy, error) {
+	if opts.ConnectTimeout < 0 || opts.TCPIdleTimeout < 0 {
+		return nil, errors.New("proxy options: a timeout is negative")
+	}
+	opts = opts.withDefaults()
+	log := opts.Logger
+	if opts.NodeName != "" {
+		log = log.With("node", opts.NodeName)
+	}
+	return &Proxy{
+		log:     log,
+		forward: l4.New(log, l4.Timeouts{Connect: opts.ConnectTimeout, Idle: opts.TCPIdleTimeout}),
+		changes: make(chan struct{}, 1),
+		started: make(chan struct{}),
+		stopped: make(chan struct{}),
+		turn:    make(chan struct{}, 1),
+		state: state{
+			listeners: make(map[string]*listener.Listener),
+			bindings:  make(map[bindKey]*binding),
+			pools:     make(map[string]*servedPool),
+		},
+	}, nil
+}
+
+// Run serves until ctx ends, then closes every listener and connection at
+// once (for an end without loss, drain first), and returns when all
+// goroutines have ended. It may be called once.
+func (p *Proxy) Run(ctx context.Context) error {
+	close(p.started)
+	<-ctx.Done()
+	p.turn <- struct{}{}
+	close(p.stopped)
+	<-p.turn
+	// Nobody gets the turn any more: the state is ours.
+	p.stopListening()
+	p.stopChecks()
+	cutNow, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.finishConnections(cutNow)
+	p.group.Wait()
+	return nil
+}
+
+// take waits for the turn to change what is served. The caller gives it back
+// by receiving from p.turn.
+func (p *Proxy) take(ctx context.Context) error {
+	select {
+	case <-p.started:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case p.turn <- struct{}{}:
+	case <-p.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-p.stopped:
+		<-p.turn
+		return ErrStopped
+	default:
+		return nil
+	}
+}
+
+// Changes receives a value after the health of a server, the state of a
+// listener, or the configuration changed. Changes that come before the value
+// is received are one: read Status on each.
+func (p *Proxy) Changes() <-chan struct{} { return p.changes }
+
+func (p *Proxy) changed() {
+	select {
+	case p.changes <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/pharos-lb/pharos/proxy/policy/health"
+)
+
+// Status says what is being served now. Listeners and pools are those of the
+// configuration applied last, by name; Connections and InFlight also count
+// what listeners that were removed since have left.
+func (p *Proxy) Status() Status {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var st Status
+	for _, l := range p.state.config.Listeners {
+		r := p.state.listeners[l.Name]
+		ls := ListenerStatus{
+			Name:        l.Name,
+			Protocol:    l.Protocol,
+			Accepting:   true,
+			Connections: int(r.Open.Load()),
+			Accepted:    r.Accepted.Load(),
+			Requests:    r.Requests.Load(),
+			Failed:      r.Failed.Load(),
+		}
+		for i, a := range l.Addresses {
+			b := p.state.bindings[keyOf(l, i)]
+			if b == nil {
+				ls.Accepting = false
+				ls.Addresses = append(ls.Addresses, a)
+				continue
+			}
+			ls.Addresses = append(ls.Addresses, netip.AddrPortFrom(a.Addr(), b.socket.Address().Port()))
+		}
+		st.Listeners = append(st.Listeners, ls)
+	}
+	for _, s := range p.state.pools {
+		st.Pools = append(st.Pools, s.status())
+	}
+	slices.SortFunc(st.Listeners, func(a, b ListenerStatus) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(st.Pools, func(a, b PoolStatus) int { return strings.Compare(a.Name, b.Name) })
+	st.Connections = p.connections()
+	st.InFlight = p.inFlight()
+	return st
+}
+
+func (s *servedPool) status() PoolStatus {
+	ps := PoolStatus{Name: s.pool.Name(), Checked: true}
+	checked := s.pool.Checked()
+	for _, m := range s.pool.Members() {
+		h := m.Health()
+		healthy := !checked || h.State == health.Healthy
+		if healthy && m.Weight > 0 {
+			ps.Healthy++
+		}
+		if checked && !h.Checked {
+			ps.Checked = false
+		}
+		ps.Servers = append(ps.Servers, ServerStatus{
+			Name:        m.Name,
+			Address:     m.Address,
+			Weight:      m.Weight,
+			Backup:      m.Backup,
+			Healthy:     healthy,
+			Failures:    h.Failures,
+			LastCheck:   h.LastCheck,
+			LastReason:  h.Reason,
+			InFlight:    int(m.InFlight.Load()),
+			Connections: m.Connections.Load(),
+		})
+	}
+	return ps
+}
+
+// connections is the number of client connections open now.
+func (p *Proxy) connections() int { return p.forward.Open() }

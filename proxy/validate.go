@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// maxWeight is the largest weight of a server.
+const maxWeight = 256
+
+// Validate reports every fault of the configuration at once, each as a
+// *ConfigError, joined.
+func (c Config) Validate() error {
+	var errs []error
+	fault := func(field, format string, args ...any) {
+		errs = append(errs, &ConfigError{Field: field, Reason: fmt.Sprintf(format, args...)})
+	}
+	pools := make(map[string]bool, len(c.Pools))
+	for i, p := range c.Pools {
+		at := fmt.Sprintf("pools[%d]", i)
+		switch {
+		case p.Name == "":
+			fault(at+".name", "is empty")
+		case pools[p.Name]:
+			fault(at+".name", "%q is used by another pool", p.Name)
+		}
+		pools[p.Name] = true
+		if p.Balance != "" && p.Balance != RoundRobin {
+			fault(at+".balance", "%q is not known: use %q", p.Balance, RoundRobin)
+		}
+		if p.Check != nil {
+			validateCheck(*p.Check, at+".check", fault)
+		}
+		servers := make(map[string]bool, len(p.Servers))
+		for j, s := range p.Servers {
+			at := fmt.Sprintf("%s.servers[%d]", at, j)
+			switch {
+			case s.Name == "":
+				fault(at+".name", "is empty")
+			case servers[s.Name]:
+				fault(at+".name", "%q is used by another server of the pool", s.Name)
+			}
+			servers[s.Name] = true
+			if !s.Address.IsValid() || s.Address.Port() == 0 || s.Address.Addr().IsUnspecified() {
+				fault(at+".address", "%v is not an address and port to connect to", s.Address)
+			}
+			if s.Weight < 0 || s.Weight > maxWeight {
+				fault(at+".weight", "%d is not within 0 to %d", s.Weight, maxWeight)
+			}
+		}
+	}
+	listeners := make(map[string]bool, len(c.Listeners))
+	bound := make(map[netip.AddrPort]string)
+	for i, l := range c.Listeners {
+		at := fmt.Sprintf("listeners[%d]", i)
+		switch {
+		case l.Name == "":
+			fault(at+".name", "is empty")
+		case listeners[l.Name]:
+			fault(at+".name", "%q is used by another listener", l.Name)
+		}
+		listeners[l.Name] = true
+		if l.Protocol != TCP && l.Protocol != HTTP {
+			fault(at+".protocol", "%q is not known: use %q or %q", l.Protocol, HTTP, TCP)
+		}
+		if !pools[l.Pool] {
+			fault(at+".pool", "there is no pool %q", l.Pool)
+		}
+		if len(l.Addresses) == 0 {
+			fault(at+".addresses", "is empty: nothing to listen on")
+		}
+		for j, a := range l.Addresses {
+			at := fmt.Sprintf("%s.addresses[%d]", at, j)
+			if !a.IsValid() {
+				fault(at, "is not an address and port")
+				continue
+			}
+			if other, taken := bound[a]; taken && a.Port() != 0 {
+				fault(at, "%v is used by listener %q already", a, other)
+			}
+			bound[a] = l.Name
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func validateCheck(c Check, at string, fault func(field, format string, args ...any)) {
+	if c.HTTPPath != "" && !strings.HasPrefix(c.HTTPPath, "/") {
+		fault(at+".http_path", "%q does not begin with a slash", c.HTTPPath)
+	}
+	if c.HTTPPath == "" && len(c.ExpectStatus) > 0 {
+		fault(at+".expect_status", "is for HTTP checks only: set http_path")
+	}
+	for i, s := range c.ExpectStatus {
+		if s < 200 || s > 599 {
+			fault(fmt.Sprintf("%s.expect_status[%d]", at, i), "%d is not a final HTTP status", s)
+		}
+	}
+	if c.Interval < 0 {
+		fault(at+".interval", "%v is negative", c.Interval)
+	}
+	if c.Timeout < 0 {
+		fault(at+".timeout", "%v is negative", c.Timeout)
+	}
+	if c.Fall < 0 {
+		fault(at+".fall", "%d is negative", c.Fall)
+	}
+	if c.Rise < 0 {
+		fault(at+".rise", "%d is negative", c.Rise)
+	}
+}
+
+// withDefaults fills in what was left at zero, as HAProxy and the field do.
+func (c Check) withDefaults() Check {
+	if c.Interval == 0 {
+		c.Interval = 2 * time.Second
+	}
+	if c.Timeout == 0 {
+		c.Timeout = min(c.Interval, time.Second)
+	}
+	if c.Fall == 0 {
+		c.Fall = 3
+	}
+	if c.Rise == 0 {
+		c.Rise = 5
+	}
+	return c
+}
