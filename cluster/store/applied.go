@@ -1,0 +1,111 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pharos-lb/pharos/cluster/registry"
+)
+
+// appliedFile is the form of applied.json.
+type appliedFile struct {
+	Format   int             `json:"format"`
+	SHA256   string          `json:"sha256"` // of the snapshot's bytes, hex
+	Snapshot json.RawMessage `json:"snapshot"`
+}
+
+const appliedFormat = 1
+
+func appliedName(dir string) string     { return filepath.Join(dir, "applied.json") }
+func appliedPrevName(dir string) string { return appliedName(dir) + ".prev" }
+
+// SaveApplied keeps the configuration that this node now runs, for its next
+// start. After a crash at any moment LoadApplied gives this one or the one
+// before.
+func SaveApplied(dir string, snap registry.Snapshot) error {
+	body, err := json.Marshal(snap)
+	if err != nil {
+		return fmt.Errorf("save the applied configuration: %w", err)
+	}
+	sum := sha256.Sum256(body)
+	data, err := json.Marshal(appliedFile{Format: appliedFormat, SHA256: hex.EncodeToString(sum[:]), Snapshot: body})
+	if err != nil {
+		return fmt.Errorf("save the applied configuration: %w", err)
+	}
+	// A damaged file must not take the place of a good previous one.
+	if now, err := os.ReadFile(appliedName(dir)); err == nil {
+		if _, err := decodeApplied(now); err == nil && !bytes.Equal(now, data) {
+			if err := writeFile(appliedPrevName(dir), now); err != nil {
+				return fmt.Errorf("keep the previously applied configuration: %w", err)
+			}
+		}
+	}
+	if err := writeFile(appliedName(dir), data); err != nil {
+		return fmt.Errorf("save the applied configuration: %w", err)
+	}
+	return nil
+}
+
+// LoadApplied gives what SaveApplied kept. The bool says that there is
+// something; with a *CorruptError beside it, that is the one saved before. The
+// caller reports the error, and goes on with what there is.
+func LoadApplied(dir string) (registry.Snapshot, bool, error) {
+	snap, found, err := readApplied(appliedName(dir))
+	if found && err == nil {
+		return snap, true, nil
+	}
+	prev, prevFound, prevErr := readApplied(appliedPrevName(dir))
+	if !prevFound || prevErr != nil {
+		return registry.Snapshot{}, false, errors.Join(err, prevErr)
+	}
+	if !found {
+		err = &CorruptError{
+			File: appliedName(dir), Reason: "it is missing, though the one before it is there",
+			Remedy: "nothing need be done: it is written anew with the next configuration",
+		}
+	}
+	return prev, true, err
+}
+
+func readApplied(name string) (registry.Snapshot, bool, error) {
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return registry.Snapshot{}, false, nil
+	}
+	if err != nil {
+		return registry.Snapshot{}, true, fmt.Errorf("read the applied configuration: %w", err)
+	}
+	snap, err := decodeApplied(data)
+	if err != nil {
+		return registry.Snapshot{}, true, &CorruptError{
+			File: name, Reason: err.Error(),
+			Remedy: "nothing need be done: it is written anew with the next configuration",
+		}
+	}
+	return snap, true, nil
+}
+
+func decodeApplied(data []byte) (registry.Snapshot, error) {
+	var f appliedFile
+	if err := json.Unmarshal(data, &f); err != nil {
+		return registry.Snapshot{}, err
+	}
+	if f.Format != appliedFormat {
+		return registry.Snapshot{}, fmt.Errorf("format %d is unknown", f.Format)
+	}
+	if sum := sha256.Sum256(f.Snapshot); hex.EncodeToString(sum[:]) != f.SHA256 {
+		return registry.Snapshot{}, errChecksum
+	}
+	var snap registry.Snapshot
+	if err := json.Unmarshal(f.Snapshot, &snap); err != nil {
+		return registry.Snapshot{}, err
+	}
+	return snap, nil
+}

@@ -1,0 +1,123 @@
+package store
+
+import (
+	"context"
+
+	"github.com/hashicorp/raft"
+)
+
+// Voter is a member of the Raft configuration.
+type Voter struct {
+	Name    string
+	Address string // control, host:port
+}
+
+// Leader says whom this node takes for the leader; both are empty when it
+// knows none.
+func (s *Store) Leader() (name, address string) {
+	select {
+	case <-s.started:
+	default:
+		return "", ""
+	}
+	a, id := s.raft.LeaderWithID()
+	return string(id), string(a)
+}
+
+// IsLeader says whether this node believes that it leads.
+func (s *Store) IsLeader() bool {
+	select {
+	case <-s.started:
+		return s.raft.State() == raft.Leader
+	default:
+		return false
+	}
+}
+
+// WatchLeader is Leader, and a channel that is closed at the next change.
+func (s *Store) WatchLeader() (name, address string, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name, address = s.Leader()
+	return name, address, s.leadersCh
+}
+
+// WaitLeader waits until this node knows a leader. Its error is the context's,
+// or the one that stopped the store.
+func (s *Store) WaitLeader(ctx context.Context) (name, address string, err error) {
+	if _, err := s.running(ctx); err != nil {
+		return "", "", err
+	}
+	for {
+		name, address, changed := s.WatchLeader()
+		if name != "" {
+			return name, address, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return "", "", ctx.Err()
+		case <-s.ended:
+			return "", "", ErrClosed
+		}
+	}
+}
+
+func (s *Store) leaderChanged(o raft.LeaderObservation) {
+	s.mu.Lock()
+	close(s.leadersCh)
+	s.leadersCh = make(chan struct{})
+	s.mu.Unlock()
+	if o.LeaderID == "" {
+		s.cfg.Logger.Warn("no leader is known")
+		return
+	}
+	s.cfg.Logger.Info("leader", "name", string(o.LeaderID), "address", string(o.LeaderAddr))
+}
+
+// Voters lists the members of the Raft configuration as this node knows it.
+// Before Run it is empty.
+func (s *Store) Voters() []Voter {
+	select {
+	case <-s.started:
+	default:
+		return nil
+	}
+	var voters []Voter
+	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+		voters = append(voters, Voter{Name: string(server.ID), Address: string(server.Address)})
+	}
+	return voters
+}
+
+// AddVoter makes a node a voter, or changes its address. Leader only; errors
+// as for Submit. It returns once the change is committed, which needs a
+// majority of the new set.
+func (s *Store) AddVoter(ctx context.Context, name, address string) error {
+	return s.change(ctx, func(r *raft.Raft) raft.Future {
+		return r.AddVoter(raft.ServerID(name), raft.ServerAddress(address), 0, timeLeft(ctx))
+	})
+}
+
+// RemoveVoter takes a node out of the voters; one that is none is fine. Leader
+// only; errors as for Submit. A leader that removes itself steps down.
+func (s *Store) RemoveVoter(ctx context.Context, name string) error {
+	return s.change(ctx, func(r *raft.Raft) raft.Future {
+		return r.RemoveServer(raft.ServerID(name), 0, timeLeft(ctx))
+	})
+}
+
+// Barrier returns once this node, the leader, has applied all that was
+// committed before the call, and is known to lead still. Errors as for Submit.
+func (s *Store) Barrier(ctx context.Context) error {
+	return s.change(ctx, func(r *raft.Raft) raft.Future { return r.Barrier(timeLeft(ctx)) })
+}
+
+func (s *Store) change(ctx context.Context, do func(*raft.Raft) raft.Future) error {
+	r, err := s.leading(ctx)
+	if err != nil {
+		return err
+	}
+	future := do(r)
+	return s.await(ctx, future)
+}
