@@ -138,7 +138,8 @@ func (h *heldConn) live(ctx context.Context) record.Held {
 		if last {
 			return end(record.Finished, "")
 		}
-		// Idle until the next exchange: an orderly end now harms nobody.
+		// Idle until the next exchange: an orderly end now harms no HTTP
+		// client. An echo session is never done, so there it is a break.
 		if h.config.Every > 0 {
 			_ = conn.SetReadDeadline(time.Now().Add(h.config.Every))
 			if ctx.Err() != nil {
@@ -149,7 +150,7 @@ func (h *heldConn) live(ctx context.Context) record.Held {
 			case ctx.Err() != nil:
 				return end(record.OK, "")
 			case errors.Is(err, os.ErrDeadlineExceeded):
-			case errors.Is(err, io.EOF):
+			case errors.Is(err, io.EOF) && h.config.Protocol == HeldHTTP:
 				return end(record.Finished, "")
 			case err != nil:
 				return end(heldOutcome(err), fmt.Sprintf("idle: %v", err))

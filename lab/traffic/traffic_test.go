@@ -274,6 +274,13 @@ func TestHeldConnections(t *testing.T) {
 			}
 		}},
 		{name: "hangs", protocol: HeldHTTP, timeout: 50 * time.Millisecond, outcome: record.TimedOut, count: 2, serve: serveHTTP(func(*net.TCPConn) {})},
+		{name: "echo, closed while idle", protocol: HeldEcho, every: 5 * time.Second, outcome: record.Closed, count: 1, serve: func(n int, c *net.TCPConn) {
+			_, _ = fmt.Fprintf(c, "b1 10.0.1.2:77\n")
+			if line, err := bufio.NewReader(c).ReadString('\n'); err == nil && n == 0 {
+				_, _ = io.WriteString(c, line)
+				_ = c.Close()
+			}
+		}},
 		{name: "echo, reset", protocol: HeldEcho, outcome: record.Reset, count: 2, serve: echo},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
