@@ -5,7 +5,6 @@ package fsm
 
 import (
 	"errors"
-
 	"time"
 
 	"github.com/pharos-lb/pharos/cluster/registry"
@@ -85,6 +84,9 @@ type Result struct {
 	// Error is one of the sentinels' texts, or empty: a refused command is in
 	// the log, and is refused by every node alike. See Err.
 	Error string `json:"error,omitempty"`
+	// Detail says more of Error, such as the faults of an invalid
+	// configuration. It may be empty.
+	Detail string `json:"detail,omitempty"`
 }
 
 // The refusals. Result.Err returns these values.
@@ -96,4 +98,5 @@ var (
 	ErrNameTaken      = errors.New("a member of that name exists already")
 	ErrMemberUnknown  = errors.New("no member of that name")
 	ErrUnknownCommand = errors.New("unknown command: a newer version wrote it")
+	ErrInvalid        = errors.New("invalid command")
 )

@@ -1,0 +1,227 @@
+package registry
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// MaxDocument is the largest document that Parse reads, in bytes. A thousand
+// pools of ten servers take about 1 MiB.
+const MaxDocument = 4 << 20
+
+// maxDepth bounds the nesting of a document: the model itself needs seven
+// levels. The YAML parser is recursive, so this is checked on the tokens,
+// before it runs.
+const maxDepth = 32
+
+// maxFaults bounds the answer: a document of another kind altogether would
+// give one fault a line.
+const maxFaults = 1000
+
+// position is a place in a document: line and column, from 1.
+type position struct{ line, column int }
+
+// readDocument reads the bytes into the syntax tree of one YAML document. The
+// root is nil if the document is empty. What cannot be read, or what the
+// format leaves no need for (anchors, tags, a second document), is a Fault.
+func readDocument(doc []byte) (root ast.Node, faults Faults) {
+	if len(doc) > MaxDocument {
+		return nil, Faults{{Line: 1, Column: 1, Message: fmt.Sprintf("the document has %d bytes, at most %d are read", len(doc), MaxDocument)}}
+	}
+	doc = bytes.TrimPrefix(doc, []byte("\uFEFF")) // a byte order mark, YAML 1.2.2 5.2
+	if f, ok := badText(doc); ok {
+		return nil, Faults{f}
+	}
+	// The library reads what an operator or a client of the API sends. Should it
+	// panic on some odd input, then that input is refused, and the node lives.
+	defer func() {
+		if r := recover(); r != nil {
+			root, faults = nil, Faults{{Line: 1, Column: 1, Message: fmt.Sprintf("cannot be read as YAML: the parser failed: %v", r)}}
+		}
+	}()
+	tokens := joinColons(lexer.Tokenize(string(doc)))
+	if faults := refuseTokens(tokens); len(faults) > 0 {
+		return nil, faults
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return nil, Faults{syntaxFault(err)}
+	}
+	for _, d := range file.Docs {
+		if isEmpty(d.Body) {
+			continue
+		}
+		if root != nil {
+			p := positionOf(d.Body)
+			return nil, Faults{{Line: p.line, Column: p.column, Message: "a second document begins here: put all in one"}}
+		}
+		root = d.Body
+	}
+	return root, nil
+}
+
+// badText finds the first byte that YAML allows in no document (YAML 1.2.2
+// 5.1): broken UTF-8 or a control character.
+func badText(doc []byte) (Fault, bool) {
+	line, column := 1, 1
+	for i := 0; i < len(doc); {
+		r, n := utf8.DecodeRune(doc[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			return Fault{Line: line, Column: column, Message: "is not UTF-8 text"}, true
+		case r < ' ' && r != '\n' && r != '\r' && r != '\t', r == 0x7f:
+			return Fault{Line: line, Column: column, Message: fmt.Sprintf("control character U+%04X is not allowed", r)}, true
+		}
+		column++
+		if r == '\n' {
+			line, column = line+1, 1
+		}
+		i += n
+	}
+	return Fault{}, false
+}
+
+// refuseTokens refuses by tokens what must not reach the recursive parser, or
+// has no place in a configuration.
+func refuseTokens(tokens token.Tokens) Faults {
+	var faults Faults
+	var blocks []int // columns of the open block collections
+	flow, line := 0, 0
+	for _, t := range tokens {
+		at := Fault{Line: t.Position.Line, Column: t.Position.Column}
+		switch t.Type {
+		case token.AnchorType:
+			at.Message = "anchors (&) are not supported: write the value out"
+		case token.AliasType:
+			at.Message = "aliases (*) are not supported: write the value out"
+		case token.MergeKeyType:
+			at.Message = "merge keys (<<) are not supported: write the fields out"
+		case token.TagType:
+			at.Message = "tags (!) are not supported"
+		case token.MappingKeyType:
+			at.Message = "complex keys (?) are not supported"
+		case token.DirectiveType:
+			at.Message = "directives (%) are not supported"
+		case token.MappingStartType, token.SequenceStartType:
+			flow++
+		case token.MappingEndType, token.SequenceEndType:
+			flow--
+		}
+		// A block collection begins at the first token of a line, or at a dash.
+		if flow <= 0 && (t.Position.Line != line || t.Type == token.SequenceEntryType) {
+			for len(blocks) > 0 && blocks[len(blocks)-1] >= t.Position.Column {
+				blocks = blocks[:len(blocks)-1]
+			}
+			blocks = append(blocks, t.Position.Column)
+		}
+		line = t.Position.Line
+		if flow+len(blocks) > maxDepth {
+			at.Message = fmt.Sprintf("is nested more than %d levels deep", maxDepth)
+			return append(faults, at)
+		}
+		if at.Message != "" && len(faults) < maxFaults {
+			faults = append(faults, at)
+		}
+	}
+	return faults
+}
+
+// joinColons mends what goccy/go-yaml v1.19.2 gets wrong: in a flow sequence
+// inside a flow mapping, {addresses: [2001:db8::1]}, it takes a colon inside a
+// plain scalar for a mapping. YAML 1.2.2 7.3.3 has it part of the scalar, and
+// so has the library everywhere else.
+func joinColons(tokens token.Tokens) token.Tokens {
+	var joined token.Tokens
+	var open []token.Type
+	for i := 0; i < len(tokens); i++ {
+		t := tokens[i]
+		switch t.Type {
+		case token.MappingStartType, token.SequenceStartType:
+			open = append(open, t.Type)
+		case token.MappingEndType, token.SequenceEndType:
+			open = open[:max(len(open)-1, 0)]
+		case token.MappingValueType:
+			if len(open) == 0 || open[len(open)-1] != token.SequenceStartType || i+1 == len(tokens) || !follows(t, tokens[i+1]) {
+				break
+			}
+			value, at := ":"+tokens[i+1].Value, t.Position
+			switch last := joined[len(joined)-1]; {
+			case isPlainScalar(last) && follows(last, t):
+				value, at = last.Value+value, last.Position
+				joined = joined[:len(joined)-1]
+			case last.Type != token.SequenceStartType && last.Type != token.CollectEntryType:
+				joined.Add(t) // a quoted key
+				continue
+			}
+			t = token.New(value, value, at)
+			i++
+		}
+		joined.Add(t)
+	}
+	return joined
+}
+
+// follows reports whether b stands right behind a, on one line, and one of
+// them is a plain scalar.
+func follows(a, b *token.Token) bool {
+	return a.Position.Line == b.Position.Line && a.Position.Column+utf8.RuneCountInString(a.Value) == b.Position.Column &&
+		(isPlainScalar(a) || isPlainScalar(b))
+}
+
+func isPlainScalar(t *token.Token) bool {
+	switch t.Type {
+	case token.StringType, token.IntegerType, token.FloatType, token.BoolType, token.NullType,
+		token.HexIntegerType, token.OctetIntegerType, token.BinaryIntegerType:
+		return true
+	}
+	return false
+}
+
+// syntaxFault makes a Fault of an error of the YAML parser.
+func syntaxFault(err error) Fault {
+	f := Fault{Line: 1, Column: 1, Message: "is not YAML: " + err.Error()}
+	var at interface {
+		GetMessage() string
+		GetToken() *token.Token
+	}
+	if errors.As(err, &at) {
+		f.Message = "is not YAML: " + at.GetMessage()
+		if t := at.GetToken(); t != nil && t.Position != nil {
+			f.Line, f.Column = t.Position.Line, t.Position.Column
+		}
+	}
+	return f
+}
+
+// isEmpty reports whether a document has no content but comments.
+func isEmpty(n ast.Node) bool {
+	if n == nil {
+		return true
+	}
+	return slices.Contains([]ast.NodeType{ast.NullType, ast.CommentType}, n.Type())
+}
+
+// positionOf says where a node begins.
+func positionOf(n ast.Node) position {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		// In block style, the token of a mapping is the first colon.
+		if !n.IsFlowStyle && len(n.Values) > 0 {
+			return positionOf(n.Values[0].Key)
+		}
+	case *ast.MappingValueNode:
+		return positionOf(n.Key)
+	}
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		return position{t.Position.Line, t.Position.Column}
+	}
+	return position{1, 1}
+}
