@@ -145,6 +145,7 @@ func (x *Faults) GetFaults() []*Fault {
 	return nil
 }
 
+// NotLeader says that nothing was done, since only the leader could.
 type NotLeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LeaderAddress string                 `protobuf:"bytes,1,opt,name=leader_address,json=leaderAddress,proto3" json:"leader_address,omitempty"` // empty: there is none at present
@@ -189,20 +190,61 @@ func (x *NotLeader) GetLeaderAddress() string {
 	return ""
 }
 
-type ApplyRequest struct {
+// Uncertain says that it is not known whether a command was, or will be,
+// carried out. Look at the state before trying again.
+type Uncertain struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`                                  // the name to show in faults
-	Document      []byte                 `protobuf:"bytes,2,opt,name=document,proto3" json:"document,omitempty"`                          // YAML, at most 4 MiB
-	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`               // validate and compare only
-	Wait          bool                   `protobuf:"varint,4,opt,name=wait,proto3" json:"wait,omitempty"`                                 // answer when every live node runs the version
-	WaitTimeout   *durationpb.Duration   `protobuf:"bytes,5,opt,name=wait_timeout,json=waitTimeout,proto3" json:"wait_timeout,omitempty"` // default 10s
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Uncertain) Reset() {
+	*x = Uncertain{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Uncertain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Uncertain) ProtoMessage() {}
+
+func (x *Uncertain) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Uncertain.ProtoReflect.Descriptor instead.
+func (*Uncertain) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{3}
+}
+
+type ApplyRequest struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	File        string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`                                  // the name to show in faults
+	Document    []byte                 `protobuf:"bytes,2,opt,name=document,proto3" json:"document,omitempty"`                          // YAML, at most 4 MiB
+	DryRun      bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`               // validate and compare only
+	Wait        bool                   `protobuf:"varint,4,opt,name=wait,proto3" json:"wait,omitempty"`                                 // answer when every live node runs the version
+	WaitTimeout *durationpb.Duration   `protobuf:"bytes,5,opt,name=wait_timeout,json=waitTimeout,proto3" json:"wait_timeout,omitempty"` // default 10s
+	// base, if set, is the version that the document was made from: any other
+	// present version is a FAILED_PRECONDITION. Not set: the last writer wins.
+	Base          *uint64 `protobuf:"varint,6,opt,name=base,proto3,oneof" json:"base,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[3]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -214,7 +256,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[3]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -227,7 +269,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{3}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ApplyRequest) GetFile() string {
@@ -265,6 +307,13 @@ func (x *ApplyRequest) GetWaitTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *ApplyRequest) GetBase() uint64 {
+	if x != nil && x.Base != nil {
+		return *x.Base
+	}
+	return 0
+}
+
 type Change struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`     // vip, neighbor, listener, pool, server
@@ -277,7 +326,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[4]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +338,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[4]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +351,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{4}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Change) GetKind() string {
@@ -344,7 +393,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[5]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -356,7 +405,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[5]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -369,7 +418,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{5}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ApplyResponse) GetVersion() uint64 {
@@ -405,7 +454,7 @@ type NodeApplied struct {
 
 func (x *NodeApplied) Reset() {
 	*x = NodeApplied{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[6]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -417,7 +466,7 @@ func (x *NodeApplied) String() string {
 func (*NodeApplied) ProtoMessage() {}
 
 func (x *NodeApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[6]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -430,7 +479,7 @@ func (x *NodeApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeApplied.ProtoReflect.Descriptor instead.
 func (*NodeApplied) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{6}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeApplied) GetNode() string {
@@ -469,7 +518,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[7]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -481,7 +530,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[7]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -494,7 +543,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{7}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{8}
 }
 
 type GetResponse struct {
@@ -507,7 +556,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[8]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +568,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[8]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +581,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{8}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetResponse) GetVersion() uint64 {
@@ -557,7 +606,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[9]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -569,7 +618,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[9]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -582,7 +631,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{9}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{10}
 }
 
 type StatusResponse struct {
@@ -597,7 +646,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[10]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +658,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[10]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +671,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{10}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusResponse) GetNode() *NodeStatusResponse {
@@ -661,7 +710,7 @@ type NodeStatusRequest struct {
 
 func (x *NodeStatusRequest) Reset() {
 	*x = NodeStatusRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[11]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +722,7 @@ func (x *NodeStatusRequest) String() string {
 func (*NodeStatusRequest) ProtoMessage() {}
 
 func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[11]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +735,7 @@ func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusRequest.ProtoReflect.Descriptor instead.
 func (*NodeStatusRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{11}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{12}
 }
 
 type NodeStatusResponse struct {
@@ -711,7 +760,7 @@ type NodeStatusResponse struct {
 
 func (x *NodeStatusResponse) Reset() {
 	*x = NodeStatusResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[12]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +772,7 @@ func (x *NodeStatusResponse) String() string {
 func (*NodeStatusResponse) ProtoMessage() {}
 
 func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[12]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +785,7 @@ func (x *NodeStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusResponse.ProtoReflect.Descriptor instead.
 func (*NodeStatusResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{12}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *NodeStatusResponse) GetName() string {
@@ -848,7 +897,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[13]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +909,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[13]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +922,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{13}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Reason) GetCode() string {
@@ -911,7 +960,7 @@ type VIPStatus struct {
 
 func (x *VIPStatus) Reset() {
 	*x = VIPStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[14]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +972,7 @@ func (x *VIPStatus) String() string {
 func (*VIPStatus) ProtoMessage() {}
 
 func (x *VIPStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[14]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +985,7 @@ func (x *VIPStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VIPStatus.ProtoReflect.Descriptor instead.
 func (*VIPStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{14}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VIPStatus) GetName() string {
@@ -997,7 +1046,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[15]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1058,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[15]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1071,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{15}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SessionStatus) GetNeighbor() string {
@@ -1097,7 +1146,7 @@ type ListenerStatus struct {
 
 func (x *ListenerStatus) Reset() {
 	*x = ListenerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[16]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1109,7 +1158,7 @@ func (x *ListenerStatus) String() string {
 func (*ListenerStatus) ProtoMessage() {}
 
 func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[16]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1122,7 +1171,7 @@ func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerStatus.ProtoReflect.Descriptor instead.
 func (*ListenerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{16}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListenerStatus) GetName() string {
@@ -1192,7 +1241,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1253,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1266,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PoolStatus) GetName() string {
@@ -1259,7 +1308,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1320,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1333,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ServerStatus) GetName() string {
@@ -1366,7 +1415,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1427,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1440,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExplainRequest) GetVip() string {
@@ -1410,7 +1459,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1471,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1484,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExplainResponse) GetNodes() []*NodeExplanation {
@@ -1457,7 +1506,7 @@ type NodeExplanation struct {
 
 func (x *NodeExplanation) Reset() {
 	*x = NodeExplanation{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1518,7 @@ func (x *NodeExplanation) String() string {
 func (*NodeExplanation) ProtoMessage() {}
 
 func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1531,7 @@ func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeExplanation.ProtoReflect.Descriptor instead.
 func (*NodeExplanation) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NodeExplanation) GetNode() string {
@@ -1532,7 +1581,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1593,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1606,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Member) GetName() string {
@@ -1645,7 +1694,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1706,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1719,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
 }
 
 type MembersResponse struct {
@@ -1682,7 +1731,7 @@ type MembersResponse struct {
 
 func (x *MembersResponse) Reset() {
 	*x = MembersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1743,7 @@ func (x *MembersResponse) String() string {
 func (*MembersResponse) ProtoMessage() {}
 
 func (x *MembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1756,7 @@ func (x *MembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
 func (*MembersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MembersResponse) GetMembers() []*Member {
@@ -1726,7 +1775,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1787,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1800,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
@@ -1772,7 +1821,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +1833,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +1846,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -1830,7 +1879,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1891,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1904,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RemoveMemberRequest) GetName() string {
@@ -1873,7 +1922,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +1934,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +1947,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
 }
 
 type DrainRequest struct {
@@ -1910,7 +1959,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1922,7 +1971,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1935,7 +1984,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DrainRequest) GetDeadline() *durationpb.Duration {
@@ -1957,7 +2006,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2018,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2031,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DrainResponse) GetFinished() int32 {
@@ -2021,7 +2070,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2082,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2095,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
 }
 
 type UndrainResponse struct {
@@ -2057,7 +2106,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2118,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2131,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
 }
 
 type RegisterRequest struct {
@@ -2095,7 +2144,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2107,7 +2156,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2120,7 +2169,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RegisterRequest) GetName() string {
@@ -2145,7 +2194,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2206,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2219,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
 }
 
 type WaitAppliedRequest struct {
@@ -2182,7 +2231,7 @@ type WaitAppliedRequest struct {
 
 func (x *WaitAppliedRequest) Reset() {
 	*x = WaitAppliedRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +2243,7 @@ func (x *WaitAppliedRequest) String() string {
 func (*WaitAppliedRequest) ProtoMessage() {}
 
 func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +2256,7 @@ func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedRequest.ProtoReflect.Descriptor instead.
 func (*WaitAppliedRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WaitAppliedRequest) GetVersion() uint64 {
@@ -2227,7 +2276,7 @@ type WaitAppliedResponse struct {
 
 func (x *WaitAppliedResponse) Reset() {
 	*x = WaitAppliedResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2239,7 +2288,7 @@ func (x *WaitAppliedResponse) String() string {
 func (*WaitAppliedResponse) ProtoMessage() {}
 
 func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2252,7 +2301,7 @@ func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedResponse.ProtoReflect.Descriptor instead.
 func (*WaitAppliedResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WaitAppliedResponse) GetAppliedVersion() uint64 {
@@ -2278,7 +2327,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2339,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2303,7 +2352,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SubmitRequest) GetCommand() []byte {
@@ -2323,7 +2372,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2384,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2397,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SubmitResponse) GetIndex() uint64 {
@@ -2365,6 +2414,86 @@ func (x *SubmitResponse) GetResult() []byte {
 	return nil
 }
 
+type RemoveVoterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveVoterRequest) Reset() {
+	*x = RemoveVoterRequest{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveVoterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveVoterRequest) ProtoMessage() {}
+
+func (x *RemoveVoterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveVoterRequest.ProtoReflect.Descriptor instead.
+func (*RemoveVoterRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RemoveVoterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemoveVoterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveVoterResponse) Reset() {
+	*x = RemoveVoterResponse{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveVoterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveVoterResponse) ProtoMessage() {}
+
+func (x *RemoveVoterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveVoterResponse.ProtoReflect.Descriptor instead.
+func (*RemoveVoterResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
+}
+
 var File_cluster_api_pharosv1_pharos_proto protoreflect.FileDescriptor
 
 const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
@@ -2379,13 +2508,16 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\x06Faults\x12(\n" +
 	"\x06faults\x18\x01 \x03(\v2\x10.pharos.v1.FaultR\x06faults\"2\n" +
 	"\tNotLeader\x12%\n" +
-	"\x0eleader_address\x18\x01 \x01(\tR\rleaderAddress\"\xa9\x01\n" +
+	"\x0eleader_address\x18\x01 \x01(\tR\rleaderAddress\"\v\n" +
+	"\tUncertain\"\xcb\x01\n" +
 	"\fApplyRequest\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x1a\n" +
 	"\bdocument\x18\x02 \x01(\fR\bdocument\x12\x17\n" +
 	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x12\n" +
 	"\x04wait\x18\x04 \x01(\bR\x04wait\x12<\n" +
-	"\fwait_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeout\"`\n" +
+	"\fwait_timeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeout\x12\x17\n" +
+	"\x04base\x18\x06 \x01(\x04H\x00R\x04base\x88\x01\x01B\a\n" +
+	"\x05_base\"`\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -2539,7 +2671,10 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\acommand\x18\x01 \x01(\fR\acommand\">\n" +
 	"\x0eSubmitResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06result\x18\x02 \x01(\fR\x06result2\xdb\x04\n" +
+	"\x06result\x18\x02 \x01(\fR\x06result\"(\n" +
+	"\x12RemoveVoterRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
+	"\x13RemoveVoterResponse2\xdb\x04\n" +
 	"\aControl\x12:\n" +
 	"\x05Apply\x12\x17.pharos.v1.ApplyRequest\x1a\x18.pharos.v1.ApplyResponse\x124\n" +
 	"\x03Get\x12\x15.pharos.v1.GetRequest\x1a\x16.pharos.v1.GetResponse\x12=\n" +
@@ -2549,11 +2684,12 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\vCreateToken\x12\x1d.pharos.v1.CreateTokenRequest\x1a\x1e.pharos.v1.CreateTokenResponse\x12O\n" +
 	"\fRemoveMember\x12\x1e.pharos.v1.RemoveMemberRequest\x1a\x1f.pharos.v1.RemoveMemberResponse\x12:\n" +
 	"\x05Drain\x12\x17.pharos.v1.DrainRequest\x1a\x18.pharos.v1.DrainResponse\x12@\n" +
-	"\aUndrain\x12\x19.pharos.v1.UndrainRequest\x1a\x1a.pharos.v1.UndrainResponse2\xa3\x02\n" +
+	"\aUndrain\x12\x19.pharos.v1.UndrainRequest\x1a\x1a.pharos.v1.UndrainResponse2\xf1\x02\n" +
 	"\x04Peer\x12C\n" +
 	"\bRegister\x12\x1a.pharos.v1.RegisterRequest\x1a\x1b.pharos.v1.RegisterResponse\x12L\n" +
 	"\vWaitApplied\x12\x1d.pharos.v1.WaitAppliedRequest\x1a\x1e.pharos.v1.WaitAppliedResponse\x12=\n" +
-	"\x06Submit\x12\x18.pharos.v1.SubmitRequest\x1a\x19.pharos.v1.SubmitResponse\x12I\n" +
+	"\x06Submit\x12\x18.pharos.v1.SubmitRequest\x1a\x19.pharos.v1.SubmitResponse\x12L\n" +
+	"\vRemoveVoter\x12\x1d.pharos.v1.RemoveVoterRequest\x1a\x1e.pharos.v1.RemoveVoterResponse\x12I\n" +
 	"\n" +
 	"NodeStatus\x12\x1c.pharos.v1.NodeStatusRequest\x1a\x1d.pharos.v1.NodeStatusResponseB2Z0github.com/pharos-lb/pharos/cluster/api/pharosv1b\x06proto3"
 
@@ -2569,107 +2705,112 @@ func file_cluster_api_pharosv1_pharos_proto_rawDescGZIP() []byte {
 	return file_cluster_api_pharosv1_pharos_proto_rawDescData
 }
 
-var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*Fault)(nil),                 // 0: pharos.v1.Fault
 	(*Faults)(nil),                // 1: pharos.v1.Faults
 	(*NotLeader)(nil),             // 2: pharos.v1.NotLeader
-	(*ApplyRequest)(nil),          // 3: pharos.v1.ApplyRequest
-	(*Change)(nil),                // 4: pharos.v1.Change
-	(*ApplyResponse)(nil),         // 5: pharos.v1.ApplyResponse
-	(*NodeApplied)(nil),           // 6: pharos.v1.NodeApplied
-	(*GetRequest)(nil),            // 7: pharos.v1.GetRequest
-	(*GetResponse)(nil),           // 8: pharos.v1.GetResponse
-	(*StatusRequest)(nil),         // 9: pharos.v1.StatusRequest
-	(*StatusResponse)(nil),        // 10: pharos.v1.StatusResponse
-	(*NodeStatusRequest)(nil),     // 11: pharos.v1.NodeStatusRequest
-	(*NodeStatusResponse)(nil),    // 12: pharos.v1.NodeStatusResponse
-	(*Reason)(nil),                // 13: pharos.v1.Reason
-	(*VIPStatus)(nil),             // 14: pharos.v1.VIPStatus
-	(*SessionStatus)(nil),         // 15: pharos.v1.SessionStatus
-	(*ListenerStatus)(nil),        // 16: pharos.v1.ListenerStatus
-	(*PoolStatus)(nil),            // 17: pharos.v1.PoolStatus
-	(*ServerStatus)(nil),          // 18: pharos.v1.ServerStatus
-	(*ExplainRequest)(nil),        // 19: pharos.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 20: pharos.v1.ExplainResponse
-	(*NodeExplanation)(nil),       // 21: pharos.v1.NodeExplanation
-	(*Member)(nil),                // 22: pharos.v1.Member
-	(*MembersRequest)(nil),        // 23: pharos.v1.MembersRequest
-	(*MembersResponse)(nil),       // 24: pharos.v1.MembersResponse
-	(*CreateTokenRequest)(nil),    // 25: pharos.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),   // 26: pharos.v1.CreateTokenResponse
-	(*RemoveMemberRequest)(nil),   // 27: pharos.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),  // 28: pharos.v1.RemoveMemberResponse
-	(*DrainRequest)(nil),          // 29: pharos.v1.DrainRequest
-	(*DrainResponse)(nil),         // 30: pharos.v1.DrainResponse
-	(*UndrainRequest)(nil),        // 31: pharos.v1.UndrainRequest
-	(*UndrainResponse)(nil),       // 32: pharos.v1.UndrainResponse
-	(*RegisterRequest)(nil),       // 33: pharos.v1.RegisterRequest
-	(*RegisterResponse)(nil),      // 34: pharos.v1.RegisterResponse
-	(*WaitAppliedRequest)(nil),    // 35: pharos.v1.WaitAppliedRequest
-	(*WaitAppliedResponse)(nil),   // 36: pharos.v1.WaitAppliedResponse
-	(*SubmitRequest)(nil),         // 37: pharos.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 38: pharos.v1.SubmitResponse
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	(*Uncertain)(nil),             // 3: pharos.v1.Uncertain
+	(*ApplyRequest)(nil),          // 4: pharos.v1.ApplyRequest
+	(*Change)(nil),                // 5: pharos.v1.Change
+	(*ApplyResponse)(nil),         // 6: pharos.v1.ApplyResponse
+	(*NodeApplied)(nil),           // 7: pharos.v1.NodeApplied
+	(*GetRequest)(nil),            // 8: pharos.v1.GetRequest
+	(*GetResponse)(nil),           // 9: pharos.v1.GetResponse
+	(*StatusRequest)(nil),         // 10: pharos.v1.StatusRequest
+	(*StatusResponse)(nil),        // 11: pharos.v1.StatusResponse
+	(*NodeStatusRequest)(nil),     // 12: pharos.v1.NodeStatusRequest
+	(*NodeStatusResponse)(nil),    // 13: pharos.v1.NodeStatusResponse
+	(*Reason)(nil),                // 14: pharos.v1.Reason
+	(*VIPStatus)(nil),             // 15: pharos.v1.VIPStatus
+	(*SessionStatus)(nil),         // 16: pharos.v1.SessionStatus
+	(*ListenerStatus)(nil),        // 17: pharos.v1.ListenerStatus
+	(*PoolStatus)(nil),            // 18: pharos.v1.PoolStatus
+	(*ServerStatus)(nil),          // 19: pharos.v1.ServerStatus
+	(*ExplainRequest)(nil),        // 20: pharos.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 21: pharos.v1.ExplainResponse
+	(*NodeExplanation)(nil),       // 22: pharos.v1.NodeExplanation
+	(*Member)(nil),                // 23: pharos.v1.Member
+	(*MembersRequest)(nil),        // 24: pharos.v1.MembersRequest
+	(*MembersResponse)(nil),       // 25: pharos.v1.MembersResponse
+	(*CreateTokenRequest)(nil),    // 26: pharos.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),   // 27: pharos.v1.CreateTokenResponse
+	(*RemoveMemberRequest)(nil),   // 28: pharos.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),  // 29: pharos.v1.RemoveMemberResponse
+	(*DrainRequest)(nil),          // 30: pharos.v1.DrainRequest
+	(*DrainResponse)(nil),         // 31: pharos.v1.DrainResponse
+	(*UndrainRequest)(nil),        // 32: pharos.v1.UndrainRequest
+	(*UndrainResponse)(nil),       // 33: pharos.v1.UndrainResponse
+	(*RegisterRequest)(nil),       // 34: pharos.v1.RegisterRequest
+	(*RegisterResponse)(nil),      // 35: pharos.v1.RegisterResponse
+	(*WaitAppliedRequest)(nil),    // 36: pharos.v1.WaitAppliedRequest
+	(*WaitAppliedResponse)(nil),   // 37: pharos.v1.WaitAppliedResponse
+	(*SubmitRequest)(nil),         // 38: pharos.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 39: pharos.v1.SubmitResponse
+	(*RemoveVoterRequest)(nil),    // 40: pharos.v1.RemoveVoterRequest
+	(*RemoveVoterResponse)(nil),   // 41: pharos.v1.RemoveVoterResponse
+	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
 }
 var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	0,  // 0: pharos.v1.Faults.faults:type_name -> pharos.v1.Fault
-	39, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
-	4,  // 2: pharos.v1.ApplyResponse.changes:type_name -> pharos.v1.Change
-	6,  // 3: pharos.v1.ApplyResponse.nodes:type_name -> pharos.v1.NodeApplied
-	39, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
-	12, // 5: pharos.v1.StatusResponse.node:type_name -> pharos.v1.NodeStatusResponse
-	22, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
-	40, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
-	14, // 8: pharos.v1.NodeStatusResponse.vips:type_name -> pharos.v1.VIPStatus
-	15, // 9: pharos.v1.NodeStatusResponse.sessions:type_name -> pharos.v1.SessionStatus
-	16, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
-	17, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
-	40, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
-	13, // 13: pharos.v1.VIPStatus.reasons:type_name -> pharos.v1.Reason
-	40, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
-	40, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
-	18, // 16: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
-	40, // 17: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
-	21, // 18: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
-	14, // 19: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
-	15, // 20: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
-	39, // 21: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
-	22, // 22: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
-	39, // 23: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	40, // 24: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
-	39, // 25: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
-	39, // 26: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
-	39, // 27: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
-	3,  // 28: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
-	7,  // 29: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
-	9,  // 30: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
-	19, // 31: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
-	23, // 32: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
-	25, // 33: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
-	27, // 34: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
-	29, // 35: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
-	31, // 36: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
-	33, // 37: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
-	35, // 38: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
-	37, // 39: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	11, // 40: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
-	5,  // 41: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
-	8,  // 42: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
-	10, // 43: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
-	20, // 44: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
-	24, // 45: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
-	26, // 46: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
-	28, // 47: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
-	30, // 48: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
-	32, // 49: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
-	34, // 50: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
-	36, // 51: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
-	38, // 52: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	12, // 53: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
-	41, // [41:54] is the sub-list for method output_type
-	28, // [28:41] is the sub-list for method input_type
+	42, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
+	5,  // 2: pharos.v1.ApplyResponse.changes:type_name -> pharos.v1.Change
+	7,  // 3: pharos.v1.ApplyResponse.nodes:type_name -> pharos.v1.NodeApplied
+	42, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
+	13, // 5: pharos.v1.StatusResponse.node:type_name -> pharos.v1.NodeStatusResponse
+	23, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
+	43, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
+	15, // 8: pharos.v1.NodeStatusResponse.vips:type_name -> pharos.v1.VIPStatus
+	16, // 9: pharos.v1.NodeStatusResponse.sessions:type_name -> pharos.v1.SessionStatus
+	17, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
+	18, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
+	43, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
+	14, // 13: pharos.v1.VIPStatus.reasons:type_name -> pharos.v1.Reason
+	43, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
+	43, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
+	19, // 16: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
+	43, // 17: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
+	22, // 18: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
+	15, // 19: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
+	16, // 20: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
+	42, // 21: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
+	23, // 22: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
+	42, // 23: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	43, // 24: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	42, // 25: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
+	42, // 26: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
+	42, // 27: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
+	4,  // 28: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
+	8,  // 29: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
+	10, // 30: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
+	20, // 31: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
+	24, // 32: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
+	26, // 33: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
+	28, // 34: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
+	30, // 35: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
+	32, // 36: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
+	34, // 37: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
+	36, // 38: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
+	38, // 39: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
+	40, // 40: pharos.v1.Peer.RemoveVoter:input_type -> pharos.v1.RemoveVoterRequest
+	12, // 41: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
+	6,  // 42: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
+	9,  // 43: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
+	11, // 44: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
+	21, // 45: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
+	25, // 46: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
+	27, // 47: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
+	29, // 48: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
+	31, // 49: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
+	33, // 50: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
+	35, // 51: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
+	37, // 52: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
+	39, // 53: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
+	41, // 54: pharos.v1.Peer.RemoveVoter:output_type -> pharos.v1.RemoveVoterResponse
+	13, // 55: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
+	42, // [42:56] is the sub-list for method output_type
+	28, // [28:42] is the sub-list for method input_type
 	28, // [28:28] is the sub-list for extension type_name
 	28, // [28:28] is the sub-list for extension extendee
 	0,  // [0:28] is the sub-list for field type_name
@@ -2680,13 +2821,14 @@ func file_cluster_api_pharosv1_pharos_proto_init() {
 	if File_cluster_api_pharosv1_pharos_proto != nil {
 		return
 	}
+	file_cluster_api_pharosv1_pharos_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_pharosv1_pharos_proto_rawDesc), len(file_cluster_api_pharosv1_pharos_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -454,6 +454,7 @@ const (
 	Peer_Register_FullMethodName    = "/pharos.v1.Peer/Register"
 	Peer_WaitApplied_FullMethodName = "/pharos.v1.Peer/WaitApplied"
 	Peer_Submit_FullMethodName      = "/pharos.v1.Peer/Submit"
+	Peer_RemoveVoter_FullMethodName = "/pharos.v1.Peer/RemoveVoter"
 	Peer_NodeStatus_FullMethodName  = "/pharos.v1.Peer/NodeStatus"
 )
 
@@ -470,6 +471,9 @@ type PeerClient interface {
 	WaitApplied(ctx context.Context, in *WaitAppliedRequest, opts ...grpc.CallOption) (*WaitAppliedResponse, error)
 	// Submit hands an encoded command to the leader.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
+	// RemoveVoter takes a node that is no member any more out of Raft's voters.
+	// Only the leader accepts it; others answer as for Register.
+	RemoveVoter(ctx context.Context, in *RemoveVoterRequest, opts ...grpc.CallOption) (*RemoveVoterResponse, error)
 	// NodeStatus is the asked node's word on itself alone.
 	NodeStatus(ctx context.Context, in *NodeStatusRequest, opts ...grpc.CallOption) (*NodeStatusResponse, error)
 }
@@ -512,6 +516,16 @@ func (c *peerClient) Submit(ctx context.Context, in *SubmitRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *peerClient) RemoveVoter(ctx context.Context, in *RemoveVoterRequest, opts ...grpc.CallOption) (*RemoveVoterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveVoterResponse)
+	err := c.cc.Invoke(ctx, Peer_RemoveVoter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *peerClient) NodeStatus(ctx context.Context, in *NodeStatusRequest, opts ...grpc.CallOption) (*NodeStatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(NodeStatusResponse)
@@ -535,6 +549,9 @@ type PeerServer interface {
 	WaitApplied(context.Context, *WaitAppliedRequest) (*WaitAppliedResponse, error)
 	// Submit hands an encoded command to the leader.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
+	// RemoveVoter takes a node that is no member any more out of Raft's voters.
+	// Only the leader accepts it; others answer as for Register.
+	RemoveVoter(context.Context, *RemoveVoterRequest) (*RemoveVoterResponse, error)
 	// NodeStatus is the asked node's word on itself alone.
 	NodeStatus(context.Context, *NodeStatusRequest) (*NodeStatusResponse, error)
 	mustEmbedUnimplementedPeerServer()
@@ -555,6 +572,9 @@ func (UnimplementedPeerServer) WaitApplied(context.Context, *WaitAppliedRequest)
 }
 func (UnimplementedPeerServer) Submit(context.Context, *SubmitRequest) (*SubmitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Submit not implemented")
+}
+func (UnimplementedPeerServer) RemoveVoter(context.Context, *RemoveVoterRequest) (*RemoveVoterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveVoter not implemented")
 }
 func (UnimplementedPeerServer) NodeStatus(context.Context, *NodeStatusRequest) (*NodeStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method NodeStatus not implemented")
@@ -634,6 +654,24 @@ func _Peer_Submit_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_RemoveVoter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveVoterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).RemoveVoter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_RemoveVoter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).RemoveVoter(ctx, req.(*RemoveVoterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Peer_NodeStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(NodeStatusRequest)
 	if err := dec(in); err != nil {
@@ -670,6 +708,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Submit",
 			Handler:    _Peer_Submit_Handler,
+		},
+		{
+			MethodName: "RemoveVoter",
+			Handler:    _Peer_RemoveVoter_Handler,
 		},
 		{
 			MethodName: "NodeStatus",

@@ -1,0 +1,220 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
+	"github.com/pharos-lb/pharos/cluster/fsm"
+	"github.com/pharos-lb/pharos/cluster/security"
+)
+
+const (
+	defaultTokenLife = time.Hour
+	maxTokenLife     = 24 * time.Hour
+)
+
+// MakeToken makes a join token that lives for ttl from now, in the form for the
+// user and in the form for the state machine.
+func MakeToken(identity *security.Identity, ttl time.Duration, now time.Time) (text string, stored fsm.Token, err error) {
+	token, err := security.NewToken(identity.Fingerprint())
+	if err != nil {
+		return "", fsm.Token{}, err
+	}
+	return token.Text(), fsm.Token{ID: token.ID(), Hash: token.Hash(), Expires: now.Add(ttl)}, nil
+}
+
+// CreateToken implements pharosv1.ControlServer.
+func (s *Server) CreateToken(ctx context.Context, request *pharosv1.CreateTokenRequest) (response *pharosv1.CreateTokenResponse, err error) {
+	ttl := defaultTokenLife
+	if d := request.GetTtl(); d != nil {
+		ttl = d.AsDuration()
+	}
+	var stored fsm.Token
+	defer func() { s.audit(ctx, "create_token", err, "token", stored.ID, "ttl", ttl) }()
+	if ttl < time.Second || ttl > maxTokenLife {
+		return nil, status.Errorf(codes.InvalidArgument, "a token's life of %v: 1s to %v are allowed", ttl, maxTokenLife)
+	}
+	text, stored, err := MakeToken(s.identity, ttl, time.Now())
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
+	result, err := s.submit(ctx, fsm.Command{By: caller(ctx), CreateToken: &fsm.CreateToken{Token: stored}})
+	if err != nil {
+		return nil, err
+	}
+	if err := result.Err(); err != nil {
+		return nil, refused(err)
+	}
+	address := s.cluster.State().Members[s.identity.Name()].Address
+	if address == "" {
+		_, address = s.cluster.Leader()
+	}
+	return &pharosv1.CreateTokenResponse{Token: text, Expires: timestamppb.New(stored.Expires), Address: address}, nil
+}
+
+// RemoveMember implements pharosv1.ControlServer. The member leaves the
+// replicated list first and Raft's voters second; asked again after a failure
+// in between, it finishes the work.
+func (s *Server) RemoveMember(ctx context.Context, request *pharosv1.RemoveMemberRequest) (response *pharosv1.RemoveMemberResponse, err error) {
+	name := request.GetName()
+	defer func() { s.audit(ctx, "remove_member", err, "member", name) }()
+	members := s.cluster.State().Members
+	_, member := members[name]
+	voter := slices.Contains(s.cluster.Voters(), name)
+	switch {
+	case !member && !voter:
+		return nil, status.Errorf(codes.NotFound, "there is no member %q: \"pharos member list\" lists them", name)
+	case member && len(members) == 1:
+		return nil, status.Errorf(codes.FailedPrecondition, "%s is the last member: a cluster cannot be without one", name)
+	}
+	if member {
+		result, err := s.submit(ctx, fsm.Command{By: caller(ctx), RemoveMember: &fsm.RemoveMember{Name: name}})
+		if err != nil {
+			return nil, err
+		}
+		// Unknown: someone else was quicker.
+		if err := result.Err(); err != nil && !errors.Is(err, fsm.ErrMemberUnknown) {
+			return nil, refused(err)
+		}
+	}
+	err = s.onLeader(ctx, true,
+		func(ctx context.Context) error { return s.cluster.RemoveVoter(ctx, name) },
+		func(ctx context.Context, conn *grpc.ClientConn) error {
+			_, err := pharosv1.NewPeerClient(conn).RemoveVoter(ctx, &pharosv1.RemoveVoterRequest{Name: name})
+			return err
+		})
+	if err != nil {
+		return nil, err
+	}
+	return &pharosv1.RemoveMemberResponse{}, nil
+}
+
+// RemoveVoter implements pharosv1.PeerServer: the leader's part of
+// RemoveMember. Only a node that is no member any more can be removed.
+func (s *Server) RemoveVoter(ctx context.Context, request *pharosv1.RemoveVoterRequest) (*pharosv1.RemoveVoterResponse, error) {
+	if err := s.leading(); err != nil {
+		return nil, err
+	}
+	if _, ok := s.cluster.State().Members[request.GetName()]; ok {
+		return nil, status.Errorf(codes.FailedPrecondition, "%s is a member still", request.GetName())
+	}
+	if err := s.cluster.RemoveVoter(ctx, request.GetName()); err != nil {
+		return nil, s.told(err)
+	}
+	s.logger.Info("voter removed", "member", request.GetName(), "by", caller(ctx))
+	return &pharosv1.RemoveVoterResponse{}, nil
+}
+
+// Register implements pharosv1.PeerServer. A node can register itself alone:
+// one that is a member, or whose token was spent and has not expired since.
+func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest) (response *pharosv1.RegisterResponse, err error) {
+	name, address := request.GetName(), request.GetControlAddress()
+	defer func() {
+		if _, other := detailOf[*pharosv1.NotLeader](err); !other {
+			s.audit(ctx, "register", err, "member", name, "address", address)
+		}
+	}()
+	if by := caller(ctx); by != name {
+		return nil, status.Errorf(codes.PermissionDenied, "the certificate of %s cannot register %q", by, name)
+	}
+	if err := security.ValidateAddress(address); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err := s.leading(); err != nil {
+		return nil, err
+	}
+	state := s.cluster.State()
+	if !Admitted(state, name, time.Now()) {
+		return nil, status.Errorf(codes.PermissionDenied, "%s is not a member, and no unexpired join token was spent for it: join again with a new token", name)
+	}
+	if state.Members[name].Address == address && slices.Contains(s.cluster.Voters(), name) {
+		return &pharosv1.RegisterResponse{}, nil
+	}
+	result, err := s.cluster.Submit(ctx, fsm.Command{By: name, PutMember: &fsm.PutMember{Name: name, Address: address}})
+	if err != nil {
+		return nil, s.told(err)
+	}
+	if err := result.Err(); err != nil {
+		return nil, refused(err)
+	}
+	if err := s.cluster.AddVoter(ctx, name, address); err != nil {
+		return nil, s.told(err)
+	}
+	return &pharosv1.RegisterResponse{}, nil
+}
+
+// Admitted says whether a node belongs to the cluster: it is a member, or a
+// token was spent for it that has not expired (it has joined, and is about to
+// register). Before a node has learned of any member, all are welcome: it must
+// hear the leader before it can know whom to trust. For security.Authorize, ask
+// it for security.ProtoGRPC only.
+func Admitted(state fsm.State, name string, now time.Time) bool {
+	if len(state.Members) == 0 {
+		return true
+	}
+	if _, ok := state.Members[name]; ok {
+		return true
+	}
+	for _, token := range state.Tokens {
+		if token.UsedBy == name && now.Before(token.Expires) {
+			return true
+		}
+	}
+	return false
+}
+
+// RegisterAt has this node made a voter, by the leader. Addresses are control
+// addresses of members to ask who that is; the answer of any will do. It tries
+// until it succeeds or ctx ends; a refusal that no retry can mend, such as a
+// removed member's, ends it at once.
+func (s *Server) RegisterAt(ctx context.Context, own string, addresses func() []string) error {
+	request := &pharosv1.RegisterRequest{Name: s.identity.Name(), ControlAddress: own}
+	last := errors.New("no member is known to ask")
+	for delay := retryFirst; ; delay = min(2*delay, time.Second) {
+		for _, address := range addresses() {
+			err := s.registerVia(ctx, address, request)
+			if err == nil {
+				return nil
+			}
+			switch status.Code(err) {
+			case codes.PermissionDenied, codes.InvalidArgument:
+				return fmt.Errorf("register at %s: %w", address, err)
+			}
+			last = fmt.Errorf("register at %s: %w", address, err)
+		}
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return last
+		}
+	}
+}
+
+// registerVia asks one member, and the leader that it names.
+func (s *Server) registerVia(ctx context.Context, address string, request *pharosv1.RegisterRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := s.registerOnce(ctx, address, request)
+	if detail, ok := detailOf[*pharosv1.NotLeader](err); ok && detail.GetLeaderAddress() != "" && detail.GetLeaderAddress() != address {
+		return s.registerOnce(ctx, detail.GetLeaderAddress(), request)
+	}
+	return err
+}
+
+func (s *Server) registerOnce(ctx context.Context, address string, request *pharosv1.RegisterRequest) error {
+	conn, err := s.peers.ready(ctx, "", address)
+	if err != nil {
+		return err
+	}
+	_, err = pharosv1.NewPeerClient(conn).Register(ctx, request)
+	return err
+}

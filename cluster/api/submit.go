@@ -1,0 +1,143 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
+	"github.com/pharos-lb/pharos/cluster/fsm"
+)
+
+const (
+	retryFirst = 20 * time.Millisecond
+	retryMost  = 250 * time.Millisecond
+)
+
+// repeatable says whether a command may be submitted again when it is not known
+// whether the first try was carried out: whether twice gives what once gives,
+// to the state and to the caller. A token spent twice is a refusal, and so is a
+// conditional change whose own first try has moved the version on.
+func repeatable(c fsm.Command) bool {
+	switch {
+	case c.ApplyConfig != nil:
+		return c.ApplyConfig.Base == nil
+	case c.PutMember != nil:
+		return true
+	default:
+		return false
+	}
+}
+
+// submit has a command carried out by the leader, wherever that is. Errors are
+// statuses: without a leader for LeaderWait it is Unavailable; Unknown with an
+// Uncertain detail if the outcome is not known; refusals of the state machine
+// are in the Result.
+func (s *Server) submit(ctx context.Context, command fsm.Command) (fsm.Result, error) {
+	var result fsm.Result
+	err := s.onLeader(ctx, repeatable(command),
+		func(ctx context.Context) (err error) {
+			result, err = s.cluster.Submit(ctx, command)
+			return err
+		},
+		func(ctx context.Context, conn *grpc.ClientConn) error {
+			encoded, err := fsm.EncodeCommand(command)
+			if err != nil {
+				return status.Errorf(codes.Internal, "encode the command: %v", err)
+			}
+			answer, err := pharosv1.NewPeerClient(conn).Submit(ctx, &pharosv1.SubmitRequest{Command: encoded})
+			if err != nil {
+				return err
+			}
+			if result, err = fsm.DecodeResult(answer.GetResult()); err != nil {
+				return status.Errorf(codes.Internal, "decode the leader's answer: %v", err)
+			}
+			return nil
+		})
+	return result, err
+}
+
+// onLeader does something where the leader is: here, or there over conn. It
+// tries again with back-off as long as it is sure that nothing was done, or if
+// doing it twice does no harm.
+func (s *Server) onLeader(ctx context.Context, repeatable bool, here func(context.Context) error, there func(context.Context, *grpc.ClientConn) error) error {
+	search, cancel := context.WithTimeout(ctx, s.wait)
+	defer cancel()
+	var doubt error // of the last try whose outcome is not known
+	for delay := retryFirst; ; delay = min(2*delay, retryMost) {
+		err := s.attempt(ctx, search, here, there)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrUncertain):
+			if !repeatable || ctx.Err() != nil {
+				return uncertain(err)
+			}
+			doubt = err
+		case !errors.Is(err, ErrNotLeader):
+			return definite(err)
+		}
+		select {
+		case <-time.After(delay/2 + rand.N(delay)):
+		case <-search.Done():
+			if doubt != nil {
+				return uncertain(doubt)
+			}
+			if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return status.FromContextError(ctx.Err()).Err()
+			}
+			return noLeader(s.cluster.State().Snapshot.Version)
+		}
+	}
+}
+
+// attempt is one try. Its error wraps ErrNotLeader if nothing was done and
+// another node may do it, ErrUncertain if the outcome is not known; any other
+// is final.
+func (s *Server) attempt(ctx, search context.Context, here func(context.Context) error, there func(context.Context, *grpc.ClientConn) error) error {
+	name, address := s.cluster.Leader()
+	switch name {
+	case "":
+		return fmt.Errorf("no leader: %w", ErrNotLeader)
+	case s.identity.Name():
+		return here(ctx)
+	}
+	conn, err := s.peers.ready(search, name, address)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	return verdict(there(ctx, conn))
+}
+
+// verdict reads the error of a call to the leader over an open connection.
+func verdict(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := detailOf[*pharosv1.NotLeader](err); ok {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	if _, ok := detailOf[*pharosv1.Uncertain](err); ok {
+		return fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown:
+		// The leader or the way to it fell after the request may have gone out.
+		return fmt.Errorf("%w: %w", ErrUncertain, err)
+	}
+	return err
+}
+
+// definite makes a status of an error that came with nothing done.
+func definite(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Internal, err.Error())
+}
