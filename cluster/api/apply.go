@@ -123,8 +123,8 @@ func (s *Server) waitOne(ctx context.Context, member LiveMember, version uint64)
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), errDied):
 		return errDied
-	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("it did not say so in time")
+	case err != nil && (ctx.Err() != nil || late(err)):
+		return errors.New("it did not say so in time")
 	case err != nil:
 		return errors.New(status.Convert(err).Message())
 	case applied >= version:
@@ -134,6 +134,13 @@ func (s *Server) waitOne(ctx context.Context, member LiveMember, version uint64)
 	default:
 		return fmt.Errorf("it runs version %d", applied)
 	}
+}
+
+// late says whether a call ended for want of time. The other node may see the
+// deadline a moment before our own clock does.
+func late(err error) bool {
+	code := status.Code(err)
+	return code == codes.Canceled || code == codes.DeadlineExceeded
 }
 
 func (s *Server) askApplied(ctx context.Context, member LiveMember, version uint64) (uint64, string, error) {

@@ -67,6 +67,8 @@ func refused(err error) error {
 		code = codes.NotFound
 	case errors.Is(err, fsm.ErrNameTaken):
 		code = codes.AlreadyExists
+	case errors.Is(err, fsm.ErrInvalid), errors.Is(err, fsm.ErrUnknownCommand):
+		code = codes.InvalidArgument
 	}
 	return status.Error(code, err.Error())
 }

@@ -20,6 +20,7 @@ import (
 const (
 	defaultTokenLife = time.Hour
 	maxTokenLife     = 24 * time.Hour
+	deniedAfter      = 10 * time.Second
 )
 
 // MakeToken makes a join token that lives for ttl from now, in the form for the
@@ -114,8 +115,8 @@ func (s *Server) RemoveVoter(ctx context.Context, request *pharosv1.RemoveVoterR
 	return &pharosv1.RemoveVoterResponse{}, nil
 }
 
-// Register implements pharosv1.PeerServer. A node can register itself alone:
-// one that is a member, or whose token was spent and has not expired since.
+// Register implements pharosv1.PeerServer. A node can register itself alone,
+// and only if it is a member: if its join was granted, and it was not removed.
 func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest) (response *pharosv1.RegisterResponse, err error) {
 	name, address := request.GetName(), request.GetControlAddress()
 	defer func() {
@@ -133,8 +134,8 @@ func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest
 		return nil, err
 	}
 	state := s.cluster.State()
-	if !Admitted(state, name, time.Now()) {
-		return nil, status.Errorf(codes.PermissionDenied, "%s is not a member, and no unexpired join token was spent for it: join again with a new token", name)
+	if !Admitted(state, name) {
+		return nil, status.Errorf(codes.PermissionDenied, "%s is not a member of this cluster: it was removed; empty its data directory and join again with a new token", name)
 	}
 	if state.Members[name].Address == address && slices.Contains(s.cluster.Voters(), name) {
 		return &pharosv1.RegisterResponse{}, nil
@@ -152,44 +153,39 @@ func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest
 	return &pharosv1.RegisterResponse{}, nil
 }
 
-// Admitted says whether a node belongs to the cluster: it is a member, or a
-// token was spent for it that has not expired (it has joined, and is about to
-// register). Before a node has learned of any member, all are welcome: it must
-// hear the leader before it can know whom to trust. For security.Authorize, ask
-// it for security.ProtoGRPC only.
-func Admitted(state fsm.State, name string, now time.Time) bool {
-	if len(state.Members) == 0 {
-		return true
-	}
-	if _, ok := state.Members[name]; ok {
-		return true
-	}
-	for _, token := range state.Tokens {
-		if token.UsedBy == name && now.Before(token.Expires) {
-			return true
-		}
-	}
-	return false
+// Admitted says whether a node belongs to the cluster. Before this node has
+// learned of any member, all are welcome: it must hear the leader before it can
+// know whom to trust. In a security.Authorize, ask it for security.ProtoGRPC
+// only, for the reason given there.
+func Admitted(state fsm.State, name string) bool {
+	_, ok := state.Members[name]
+	return ok || len(state.Members) == 0
 }
 
 // RegisterAt has this node made a voter, by the leader. Addresses are control
 // addresses of members to ask who that is; the answer of any will do. It tries
-// until it succeeds or ctx ends; a refusal that no retry can mend, such as a
-// removed member's, ends it at once.
+// until it succeeds or ctx ends. It also ends once it was refused for
+// deniedAfter without a break, as a removed member is: a leader that was
+// elected a moment ago may not have read of this node yet.
 func (s *Server) RegisterAt(ctx context.Context, own string, addresses func() []string) error {
 	request := &pharosv1.RegisterRequest{Name: s.identity.Name(), ControlAddress: own}
 	last := errors.New("no member is known to ask")
+	var denied time.Time // since when
 	for delay := retryFirst; ; delay = min(2*delay, time.Second) {
 		for _, address := range addresses() {
 			err := s.registerVia(ctx, address, request)
 			if err == nil {
 				return nil
 			}
-			switch status.Code(err) {
-			case codes.PermissionDenied, codes.InvalidArgument:
-				return fmt.Errorf("register at %s: %w", address, err)
-			}
 			last = fmt.Errorf("register at %s: %w", address, err)
+			if status.Code(err) != codes.PermissionDenied {
+				continue
+			}
+			if denied.IsZero() {
+				denied = time.Now()
+			} else if time.Since(denied) > deniedAfter {
+				return last
+			}
 		}
 		select {
 		case <-time.After(delay):
@@ -211,7 +207,7 @@ func (s *Server) registerVia(ctx context.Context, address string, request *pharo
 }
 
 func (s *Server) registerOnce(ctx context.Context, address string, request *pharosv1.RegisterRequest) error {
-	conn, err := s.peers.ready(ctx, "", address)
+	conn, err := s.peers.conn("", address)
 	if err != nil {
 		return err
 	}

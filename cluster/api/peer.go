@@ -79,10 +79,10 @@ func (s *Server) Admitter() security.Admitter { return admitter{s} }
 
 type admitter struct{ server *Server }
 
-// UseToken implements security.Admitter.
-func (a admitter) UseToken(ctx context.Context, id string, hash []byte, node string) error {
-	// A name that is a member's is refused by the state machine as well; seen
-	// here already, the token stays unspent.
+// Admit implements security.Admitter. That the node is a member from here on,
+// though it has yet to register as a voter, keeps a second node from joining
+// under its name.
+func (a admitter) Admit(ctx context.Context, id string, hash []byte, node, address string) error {
 	result, err := a.server.submit(ctx, fsm.Command{By: node, UseToken: &fsm.UseToken{ID: id, Hash: hash, Node: node}})
 	if err != nil {
 		if _, ok := detailOf[*pharosv1.NotLeader](err); ok {
@@ -92,6 +92,13 @@ func (a admitter) UseToken(ctx context.Context, id string, hash []byte, node str
 			return errors.Join(security.ErrUncertain, err)
 		}
 		return err
+	}
+	if err := result.Err(); err != nil {
+		return err
+	}
+	result, err = a.server.submit(ctx, fsm.Command{By: node, PutMember: &fsm.PutMember{Name: node, Address: address}})
+	if err != nil {
+		return errors.Join(security.ErrUncertain, err) // the token is spent
 	}
 	return result.Err()
 }

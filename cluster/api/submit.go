@@ -18,6 +18,10 @@ import (
 const (
 	retryFirst = 20 * time.Millisecond
 	retryMost  = 250 * time.Millisecond
+	maxDoubts  = 3
+	// connectTimeout bounds opening a connection to the leader in one try: a
+	// new leader may have been elected meanwhile.
+	connectTimeout = time.Second
 )
 
 // repeatable says whether a command may be submitted again when it is not known
@@ -64,34 +68,42 @@ func (s *Server) submit(ctx context.Context, command fsm.Command) (fsm.Result, e
 }
 
 // onLeader does something where the leader is: here, or there over conn. It
-// tries again with back-off as long as it is sure that nothing was done, or if
-// doing it twice does no harm.
+// tries again with back-off as long as it is sure that nothing was done, for
+// LeaderWait, and up to maxDoubts times more if doing it twice does no harm. One
+// try has LeaderWait as well: a leader that fell silent must not hold up the
+// change until the caller gives up.
 func (s *Server) onLeader(ctx context.Context, repeatable bool, here func(context.Context) error, there func(context.Context, *grpc.ClientConn) error) error {
-	search, cancel := context.WithTimeout(ctx, s.wait)
-	defer cancel()
-	var doubt error // of the last try whose outcome is not known
+	giveUp := time.Now().Add(s.wait)
+	doubts := 0
 	for delay := retryFirst; ; delay = min(2*delay, retryMost) {
-		err := s.attempt(ctx, search, here, there)
+		err := s.attempt(ctx, here, there)
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, ErrUncertain):
-			if !repeatable || ctx.Err() != nil {
+			doubts++
+			if !repeatable || ctx.Err() != nil || doubts > maxDoubts {
 				return uncertain(err)
 			}
-			doubt = err
+			giveUp = time.Now().Add(s.wait) // there was a leader: another will be found
 		case !errors.Is(err, ErrNotLeader):
 			return definite(err)
 		}
+		wait := time.NewTimer(min(delay/2+rand.N(delay), time.Until(giveUp)))
 		select {
-		case <-time.After(delay/2 + rand.N(delay)):
-		case <-search.Done():
-			if doubt != nil {
-				return uncertain(doubt)
-			}
-			if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return status.FromContextError(ctx.Err()).Err()
-			}
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+		}
+		if ctx.Err() == nil && time.Now().Before(giveUp) {
+			continue
+		}
+		switch {
+		case doubts > 0:
+			return uncertain(err)
+		case errors.Is(ctx.Err(), context.Canceled):
+			return status.FromContextError(ctx.Err()).Err()
+		default:
 			return noLeader(s.cluster.State().Snapshot.Version)
 		}
 	}
@@ -100,7 +112,9 @@ func (s *Server) onLeader(ctx context.Context, repeatable bool, here func(contex
 // attempt is one try. Its error wraps ErrNotLeader if nothing was done and
 // another node may do it, ErrUncertain if the outcome is not known; any other
 // is final.
-func (s *Server) attempt(ctx, search context.Context, here func(context.Context) error, there func(context.Context, *grpc.ClientConn) error) error {
+func (s *Server) attempt(ctx context.Context, here func(context.Context) error, there func(context.Context, *grpc.ClientConn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.wait)
+	defer cancel()
 	name, address := s.cluster.Leader()
 	switch name {
 	case "":
@@ -108,7 +122,9 @@ func (s *Server) attempt(ctx, search context.Context, here func(context.Context)
 	case s.identity.Name():
 		return here(ctx)
 	}
-	conn, err := s.peers.ready(search, name, address)
+	connect, cancelConnect := context.WithTimeout(ctx, connectTimeout)
+	defer cancelConnect()
+	conn, err := s.peers.ready(connect, name, address)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}

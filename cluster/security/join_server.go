@@ -21,11 +21,11 @@ const (
 
 // Admitter is what the join server needs of the cluster.
 type Admitter interface {
-	// UseToken spends a token for a node, through the leader. It returns when
-	// that is committed. Errors wrap fsm's refusals (unknown, used, expired
-	// token, name taken), ErrRetry where nothing happened for want of a
-	// leader, or ErrUncertain where it may have.
-	UseToken(ctx context.Context, id string, hash []byte, node string) error
+	// Admit spends a token for a node, and makes the node a member, through
+	// the leader. It returns when both are committed. Errors wrap fsm's
+	// refusals (unknown, used, expired token, name taken), ErrRetry where
+	// nothing happened for want of a leader, or ErrUncertain where it may have.
+	Admit(ctx context.Context, id string, hash []byte, node, address string) error
 	// Members gives the control addresses of all members, by name.
 	Members() map[string]string
 }
@@ -143,7 +143,7 @@ func (s *JoinServer) admit(ctx context.Context, request joinRequest) (joinAnswer
 		return joinAnswer{}, err
 	}
 	hash := sha256.Sum256(request.Secret)
-	if err := s.admitter.UseToken(ctx, request.TokenID, hash[:], request.Node); err != nil {
+	if err := s.admitter.Admit(ctx, request.TokenID, hash[:], request.Node, request.Address); err != nil {
 		return joinAnswer{}, fmt.Errorf("spend the token: %w", err)
 	}
 	return joinAnswer{

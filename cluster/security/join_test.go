@@ -32,7 +32,7 @@ type door struct {
 	asked  int
 }
 
-func (d *door) UseToken(_ context.Context, id string, hash []byte, node string) error {
+func (d *door) Admit(_ context.Context, id string, hash []byte, node, _ string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
@@ -190,7 +190,7 @@ type electing struct {
 	then     func() // called at each refusal
 }
 
-func (e *electing) UseToken(ctx context.Context, id string, hash []byte, node string) error {
+func (e *electing) Admit(ctx context.Context, id string, hash []byte, node, address string) error {
 	e.mu.Lock()
 	e.refusals--
 	left := e.refusals
@@ -201,7 +201,7 @@ func (e *electing) UseToken(ctx context.Context, id string, hash []byte, node st
 		}
 		return fmt.Errorf("no leader: %w", ErrRetry)
 	}
-	return e.door.UseToken(ctx, id, hash, node)
+	return e.door.Admit(ctx, id, hash, node, address)
 }
 
 func TestJoinAtADeadAddress(t *testing.T) {

@@ -34,8 +34,8 @@ func sibling(t *testing.T, id *Identity, name string) *Identity {
 
 type acceptAll struct{}
 
-func (acceptAll) UseToken(context.Context, string, []byte, string) error { return nil }
-func (acceptAll) Members() map[string]string                             { return map[string]string{"n1": "127.0.0.1:1"} }
+func (acceptAll) Admit(context.Context, string, []byte, string, string) error { return nil }
+func (acceptAll) Members() map[string]string                                  { return map[string]string{"n1": "127.0.0.1:1"} }
 
 // startMux runs a Mux on loopback, with a join server if there is an admitter.
 func startMux(t *testing.T, config MuxConfig, admitter Admitter) (*Mux, string) {
