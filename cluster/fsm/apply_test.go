@@ -30,7 +30,7 @@ func config(name string) registry.Config {
 
 // started is a state with member n1, a token t1 that expires in an hour, and a
 // configuration of version 1.
-func started(t *testing.T) State {
+func started(t testing.TB) State {
 	t.Helper()
 	s := New()
 	for _, c := range []Command{

@@ -150,6 +150,17 @@ func (d *decoder) text(path string, n ast.Node) (string, bool) {
 	return "", false
 }
 
+// token decodes text that has its own shape, such as an address: here a number
+// is as wrong as any other text, and quotes would not help.
+func (d *decoder) token(path string, n ast.Node) (string, bool) {
+	switch n.(type) {
+	case *ast.IntegerNode, *ast.FloatNode:
+		return n.GetToken().Value, true
+	default:
+		return d.text(path, n)
+	}
+}
+
 // integer decodes a whole number in plain decimal digits and within bounds.
 func (d *decoder) integer(path string, n ast.Node, lowest, highest int64) (int64, bool) {
 	if n == nil {
@@ -222,7 +233,7 @@ func (d *decoder) duration(path string, n ast.Node) (time.Duration, bool) {
 
 // address decodes an IP address.
 func (d *decoder) address(path string, n ast.Node) (netip.Addr, bool) {
-	s, ok := d.text(path, n)
+	s, ok := d.token(path, n)
 	if !ok {
 		return netip.Addr{}, false
 	}
@@ -240,7 +251,7 @@ func (d *decoder) address(path string, n ast.Node) (netip.Addr, bool) {
 
 // addressPort decodes address:port.
 func (d *decoder) addressPort(path string, n ast.Node) (netip.AddrPort, bool) {
-	s, ok := d.text(path, n)
+	s, ok := d.token(path, n)
 	if !ok {
 		return netip.AddrPort{}, false
 	}

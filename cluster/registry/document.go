@@ -17,11 +17,6 @@ import (
 // pools of ten servers take about 1 MiB.
 const MaxDocument = 4 << 20
 
-// maxDepth bounds the nesting of a document: the model itself needs seven
-// levels. The YAML parser is recursive, so this is checked on the tokens,
-// before it runs.
-const maxDepth = 32
-
 // maxFaults bounds the answer: a document of another kind altogether would
 // give one fault a line.
 const maxFaults = 1000
@@ -87,51 +82,6 @@ func badText(doc []byte) (Fault, bool) {
 		i += n
 	}
 	return Fault{}, false
-}
-
-// refuseTokens refuses by tokens what must not reach the recursive parser, or
-// has no place in a configuration.
-func refuseTokens(tokens token.Tokens) Faults {
-	var faults Faults
-	var blocks []int // columns of the open block collections
-	flow, line := 0, 0
-	for _, t := range tokens {
-		at := Fault{Line: t.Position.Line, Column: t.Position.Column}
-		switch t.Type {
-		case token.AnchorType:
-			at.Message = "anchors (&) are not supported: write the value out"
-		case token.AliasType:
-			at.Message = "aliases (*) are not supported: write the value out"
-		case token.MergeKeyType:
-			at.Message = "merge keys (<<) are not supported: write the fields out"
-		case token.TagType:
-			at.Message = "tags (!) are not supported"
-		case token.MappingKeyType:
-			at.Message = "complex keys (?) are not supported"
-		case token.DirectiveType:
-			at.Message = "directives (%) are not supported"
-		case token.MappingStartType, token.SequenceStartType:
-			flow++
-		case token.MappingEndType, token.SequenceEndType:
-			flow--
-		}
-		// A block collection begins at the first token of a line, or at a dash.
-		if flow <= 0 && (t.Position.Line != line || t.Type == token.SequenceEntryType) {
-			for len(blocks) > 0 && blocks[len(blocks)-1] >= t.Position.Column {
-				blocks = blocks[:len(blocks)-1]
-			}
-			blocks = append(blocks, t.Position.Column)
-		}
-		line = t.Position.Line
-		if flow+len(blocks) > maxDepth {
-			at.Message = fmt.Sprintf("is nested more than %d levels deep", maxDepth)
-			return append(faults, at)
-		}
-		if at.Message != "" && len(faults) < maxFaults {
-			faults = append(faults, at)
-		}
-	}
-	return faults
 }
 
 // joinColons mends what goccy/go-yaml v1.19.2 gets wrong: in a flow sequence

@@ -100,7 +100,7 @@ func (d *decoder) vip(p string, n ast.Node, v *VIP) {
 		{"name", into(&v.Name, d.text)},
 		{"addresses", func(p string, n ast.Node) { v.Addresses = elements(d, p, n, value(d.address)) }},
 		{"mode", word(d, &v.Mode)},
-		{"communities", func(p string, n ast.Node) { v.Communities = elements(d, p, n, value(d.text)) }},
+		{"communities", func(p string, n ast.Node) { v.Communities = elements(d, p, n, value(d.token)) }},
 		{"min_healthy", number(d, &v.MinHealthy, 0, maxMinHealthy)},
 	})
 }
@@ -116,7 +116,7 @@ func (d *decoder) neighbor(p string, n ast.Node, b *Neighbor) {
 		{"nodes", func(p string, n ast.Node) { b.Nodes = elements(d, p, n, value(d.text)) }},
 		{"hold_time", into(&b.HoldTime, d.duration)},
 		{"connect_retry", into(&b.ConnectRetry, d.duration)},
-		{"communities", func(p string, n ast.Node) { b.Communities = elements(d, p, n, value(d.text)) }},
+		{"communities", func(p string, n ast.Node) { b.Communities = elements(d, p, n, value(d.token)) }},
 		{"med", optional(d, &b.MED, 0, math.MaxUint32)},
 		{"as_path_prepend", number(d, &b.ASPathPrepend, 0, maxPrepend)},
 		{"next_hops", func(p string, n ast.Node) { b.NextHops = d.nextHops(p, n) }},

@@ -304,7 +304,7 @@ func (c *checker) minHealthy(cfg Config) {
 	for i, v := range cfg.VIPs {
 		for _, l := range cfg.Listeners {
 			if n, ok := servers[l.Pool]; ok && l.VIP == v.Name && n < v.MinHealthy {
-				c.add(fmt.Sprintf("vips[%d].min_healthy", i), "is %d, but pool %s of listener %s has %d servers: the VIP would never be announced",
+				c.add(fmt.Sprintf("vips[%d].min_healthy", i), "is %d, but pool %s of listener %s has only %d servers: the VIP would never be announced",
 					v.MinHealthy, quote(l.Pool), quote(l.Name), n)
 				break
 			}
@@ -318,17 +318,15 @@ func (c *checker) within(path string, v, lowest, highest int) {
 	}
 }
 
-func (c *checker) between(path string, v, lowest, highest time.Duration) bool {
+func (c *checker) between(path string, v, lowest, highest time.Duration) {
 	if v < lowest || v > highest {
 		c.add(path, "is %s, must be %s to %s", formatDuration(v), formatDuration(lowest), formatDuration(highest))
-		return false
 	}
-	return true
 }
 
 func (c *checker) wholeSeconds(path string, v, lowest, highest time.Duration) {
-	if c.between(path, v, lowest, highest) && v%time.Second != 0 {
-		c.add(path, "is %s, must be whole seconds", formatDuration(v))
+	if v < lowest || v > highest || v%time.Second != 0 {
+		c.add(path, "is %s, must be whole seconds, %ds to %ds", formatDuration(v), lowest/time.Second, highest/time.Second)
 	}
 }
 
