@@ -46,8 +46,16 @@ type engine struct {
 // hook hears of every step of GoBGP's main goroutine, on that goroutine.
 type hook struct {
 	stepped chan struct{}         // of one slot: an FSM changed since last looked
-	order   atomic.Pointer[order] // to be obeyed at the next management step
+	order   atomic.Pointer[order] // to be obeyed at the end of the step that armed it
+	armed   bool                  // of the main goroutine alone
 }
+
+// orderKey names the policy whose deletion carries an order. GoBGP logs that
+// deletion on its main goroutine and within the step: so the hook knows that
+// the step which ends next is that call's own, and its caller has its answer.
+// (An order obeyed at the end of any other step would leave that call
+// unanswered for good.)
+const orderKey = "pharos order"
 
 // order stops GoBGP's main goroutine: until release is closed, or, without a
 // release, for good.
@@ -64,10 +72,11 @@ func (h *hook) Observe(op server.FSMOperation, _, _ time.Duration) {
 		default:
 		}
 	case server.FSMMgmtOp:
-		o := h.order.Swap(nil)
-		if o == nil {
+		if !h.armed {
 			return
 		}
+		h.armed = false
+		o := h.order.Swap(nil)
 		close(o.obeyed)
 		if o.release == nil {
 			// Serve has no other end: without this, every neighbor that was
@@ -88,7 +97,7 @@ func newEngine(p params, others []*engine, log *slog.Logger) (*engine, error) {
 		hook:   &hook{stepped: make(chan struct{}, 1)},
 		served: make(chan struct{}),
 	}
-	e.server = server.NewBgpServer(server.LoggerOption(gobgpLogger{log}), server.TimingHookOption(e.hook))
+	e.server = server.NewBgpServer(server.LoggerOption(gobgpLogger{log, e.hook}), server.TimingHookOption(e.hook))
 	go func() {
 		defer close(e.served)
 		e.server.Serve()
@@ -166,8 +175,9 @@ func (e *engine) pause() (resume func()) {
 
 func (e *engine) give(o *order) {
 	e.hook.order.Store(o)
-	// Any management call makes GoBGP step; what it answers does not matter.
-	_, _ = e.server.GetBgp(context.Background(), &api.GetBgpRequest{})
+	p := &api.Policy{Name: orderKey}
+	_ = e.server.AddPolicy(context.Background(), &api.AddPolicyRequest{Policy: p})
+	_ = e.server.DeletePolicy(context.Background(), &api.DeletePolicyRequest{Policy: p, All: true})
 	<-o.obeyed
 }
 
@@ -318,7 +328,10 @@ func randomLoopback() netip.Addr {
 
 // gobgpLogger passes GoBGP's log on to slog. Sessions log their own events, so
 // what GoBGP calls information is debugging here.
-type gobgpLogger struct{ log *slog.Logger }
+type gobgpLogger struct {
+	log  *slog.Logger
+	hook *hook
+}
 
 func (l gobgpLogger) Panic(msg string, f gobgplog.Fields) {
 	l.write(slog.LevelError, msg, f)
@@ -328,8 +341,15 @@ func (l gobgpLogger) Fatal(msg string, f gobgplog.Fields) { l.Panic(msg, f) }
 func (l gobgpLogger) Error(msg string, f gobgplog.Fields) { l.write(slog.LevelError, msg, f) }
 func (l gobgpLogger) Warn(msg string, f gobgplog.Fields)  { l.write(slog.LevelDebug, msg, f) }
 func (l gobgpLogger) Info(msg string, f gobgplog.Fields)  { l.write(slog.LevelDebug, msg, f) }
-func (l gobgpLogger) Debug(msg string, f gobgplog.Fields) { l.write(slog.LevelDebug, msg, f) }
 func (l gobgpLogger) SetLevel(gobgplog.LogLevel)          {}
+
+func (l gobgpLogger) Debug(msg string, f gobgplog.Fields) {
+	if f["Key"] == orderKey {
+		l.hook.armed = true
+		return
+	}
+	l.write(slog.LevelDebug, msg, f)
+}
 
 func (l gobgpLogger) GetLevel() gobgplog.LogLevel {
 	if l.log.Enabled(context.Background(), slog.LevelDebug) {

@@ -56,11 +56,12 @@ func TestFRRSeesRoutesWithTheirAttributes(t *testing.T) {
 	awaitStatus(t, s, "tor1", "both prefixes announced", func(st SessionStatus) bool { return len(st.Announced) == 2 })
 
 	var p4, p6 []path
-	eventually(t, "both prefixes in FRR", func() bool {
+	eventually(t, "both prefixes valid in FRR", func() bool {
 		p4, p6 = r.paths("ipv4", vip4), r.paths("ipv6", vip6)
-		return len(p4) == 1 && len(p6) == 1
+		// FRR resolves a next hop a moment after it has the route.
+		return len(p4) == 1 && len(p6) == 1 && p4[0].Valid && p6[0].Valid
 	})
-	if got := p4[0]; !got.Valid || got.Origin != "IGP" || got.ASPath.String != "65010 65010 65010" ||
+	if got := p4[0]; got.Origin != "IGP" || got.ASPath.String != "65010 65010 65010" ||
 		got.MED == nil || *got.MED != 50 || got.Community.String != "65000:2 graceful-shutdown" || got.Nexthops[0].IP != "10.0.1.2" {
 		t.Errorf("IPv4 path: %+v", got)
 	}
@@ -71,7 +72,7 @@ func TestFRRSeesRoutesWithTheirAttributes(t *testing.T) {
 	) bool {
 		return h.Scope == "global" && h.IP == "fd00:1::2"
 	})
-	if got := p6[0]; !got.Valid || got.Origin != "IGP" || got.ASPath.String != "65010 65010" || global < 0 {
+	if got := p6[0]; got.Origin != "IGP" || got.ASPath.String != "65010 65010" || global < 0 {
 		t.Errorf("IPv6 path: %+v", got)
 	}
 
@@ -133,8 +134,8 @@ func TestIBGP(t *testing.T) {
 	s := startSpeaker(t)
 	reconcile(t, s, state(neighbor(1, 65010, 65010, route(vip4, "10.0.1.2"))))
 	var p []path
-	eventually(t, "the prefix in FRR", func() bool { p = r.paths("ipv4", vip4); return len(p) == 1 })
-	if !p[0].Valid || p[0].ASPath.String != "Local" || p[0].LocalPref == nil || *p[0].LocalPref != 100 {
+	eventually(t, "the prefix valid in FRR", func() bool { p = r.paths("ipv4", vip4); return len(p) == 1 && p[0].Valid })
+	if p[0].ASPath.String != "Local" || p[0].LocalPref == nil || *p[0].LocalPref != 100 {
 		t.Errorf("path: %+v", p[0])
 	}
 }
