@@ -51,7 +51,7 @@ func TestADamagedLogIsRefusedWithAdvice(t *testing.T) {
 	}
 	for name, damage := range map[string]func([]byte) []byte{
 		"empty":                   func([]byte) []byte { return nil },
-		"cut in half":             func(b []byte) []byte { return b[:len(b)/2] },
+		"cut to three pages":      func(b []byte) []byte { return b[:3*4096] },
 		"one page is left":        func(b []byte) []byte { return b[:4096] },
 		"some bytes are left":     func(b []byte) []byte { return b[:100] },
 		"both metas are zero":     func(b []byte) []byte { clear(b[:8192]); return b },
