@@ -74,9 +74,18 @@ func testConfig(tb testing.TB, name string) Config {
 // run opens and runs a store until the test ends or stop is called.
 func run(tb testing.TB, cfg Config) *node {
 	tb.Helper()
+	return runWith(tb, cfg, nil)
+}
+
+// runWith lets a test change the store between Open and Run.
+func runWith(tb testing.TB, cfg Config, change func(*Store)) *node {
+	tb.Helper()
 	s, err := Open(cfg)
 	if err != nil {
 		tb.Fatalf("open %s: %v", cfg.Name, err)
+	}
+	if change != nil {
+		change(s)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -123,6 +132,9 @@ func cluster(tb testing.TB, n int, adjust func(*Config)) []*node {
 	var nodes []*node
 	for i := range n {
 		cfg := testConfig(tb, fmt.Sprintf("n%d", i+1))
+		if n == 1 {
+			cfg.HeartbeatTimeout = 50 * time.Millisecond // nobody to hear
+		}
 		if adjust != nil {
 			adjust(&cfg)
 		}

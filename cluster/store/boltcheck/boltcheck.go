@@ -29,7 +29,6 @@ const (
 
 	flagBranch   = 0x01
 	flagLeaf     = 0x02
-	flagMeta     = 0x04
 	flagFreelist = 0x10
 
 	leafIsBucket = 0x01
@@ -82,12 +81,15 @@ func readMeta(r io.ReaderAt, size int64, pageSize int) (meta, error) {
 	if err == nil {
 		pageSize = int(first.pageSize)
 	}
+	if !soundPageSize(pageSize) {
+		return meta{}, fmt.Errorf("its page size is %d", pageSize)
+	}
 	second, err2 := metaAt(r, int64(pageSize))
 	switch {
 	case err != nil && err2 != nil:
 		return meta{}, fmt.Errorf("neither of its two meta pages is sound: %w", err)
-	case err == nil && err2 == nil && first.pageSize != second.pageSize:
-		return meta{}, errors.New("its meta pages disagree on the page size")
+	case err2 == nil && int(second.pageSize) != pageSize:
+		return meta{}, fmt.Errorf("its meta pages disagree on the page size: %d and %d", pageSize, second.pageSize)
 	case err != nil || err2 == nil && second.txid > first.txid:
 		first = second
 	}
@@ -97,14 +99,15 @@ func readMeta(r io.ReaderAt, size int64, pageSize int) (meta, error) {
 	return first, nil
 }
 
+func soundPageSize(n int) bool { return n >= 1024 && n <= 1<<16 && n&(n-1) == 0 }
+
 func metaAt(r io.ReaderAt, off int64) (meta, error) {
 	var b [headerSize + metaSize]byte
 	if _, err := r.ReadAt(b[:], off); err != nil {
 		return meta{}, fmt.Errorf("read its meta page: %w", err)
 	}
-	if binary.LittleEndian.Uint16(b[8:])&flagMeta == 0 {
-		return meta{}, errors.New("the page is no meta page")
-	}
+	// Bbolt does not look at the page's header, so neither may this: they must
+	// choose the same of the two.
 	p := b[headerSize:]
 	le := binary.LittleEndian
 	sum := fnv.New64a()
@@ -117,14 +120,10 @@ func metaAt(r io.ReaderAt, off int64) (meta, error) {
 	case sum.Sum64() != le.Uint64(p[56:]):
 		return meta{}, errors.New("checksum mismatch")
 	}
-	m := meta{
+	return meta{
 		pageSize: le.Uint32(p[8:]), root: le.Uint64(p[16:]), freelist: le.Uint64(p[32:]),
 		pages: le.Uint64(p[40:]), txid: le.Uint64(p[48:]),
-	}
-	if m.pageSize < 1024 || m.pageSize > 1<<16 || m.pageSize&(m.pageSize-1) != 0 {
-		return meta{}, fmt.Errorf("page size %d", m.pageSize)
-	}
-	return m, nil
+	}, nil
 }
 
 // page reads a page with its overflow, and marks it as used.
@@ -217,6 +216,9 @@ func (c *checker) node(b []byte, where, bucket string, depth int, lowest []byte)
 func (c *checker) element(kind uint32, where, bucket string, depth int, key, value []byte) error {
 	switch kind {
 	case 0:
+		if bucket == "" {
+			return fmt.Errorf("%s: %q is no bucket", where, key) // bbolt would give a nil one
+		}
 		if c.visit == nil {
 			return nil
 		}

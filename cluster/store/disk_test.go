@@ -1,0 +1,227 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/pharos-lb/pharos/cluster/fsm"
+)
+
+// disk is a log and a stable store that a test can declare full.
+type disk struct {
+	raft.LogStore
+	raft.StableStore
+	full atomic.Bool
+}
+
+func (d *disk) err() error {
+	if d.full.Load() {
+		return &os.PathError{Op: "write", Path: "log.db", Err: syscall.ENOSPC}
+	}
+	return nil
+}
+
+func (d *disk) StoreLogs(l []*raft.Log) error {
+	if err := d.err(); err != nil {
+		return err
+	}
+	return d.LogStore.StoreLogs(l)
+}
+
+func (d *disk) Set(k, v []byte) error {
+	if err := d.err(); err != nil {
+		return err
+	}
+	return d.StableStore.Set(k, v)
+}
+
+// onDisk restarts a node on a disk that can be full.
+func onDisk(t *testing.T, n *node) (*node, *disk) {
+	t.Helper()
+	if err := n.stop(); err != nil {
+		t.Fatal(err)
+	}
+	n.cfg.Transport = relisten(t, n.cfg.Address)
+	d := &disk{}
+	return runWith(t, n.cfg, func(s *Store) {
+		d.LogStore, d.StableStore = s.guard.logs, s.guard.stable
+		s.guard.logs, s.guard.stable = d, d
+	}), d
+}
+
+func TestAFullDiskOfANodeAlone(t *testing.T) {
+	n, d := onDisk(t, cluster(t, 1, nil)[0])
+	leaderOf(t, n)
+	submit(t, n, put("before", "192.0.2.1:1"))
+
+	d.full.Store(true)
+	_, err := n.Submit(testContext(t), put("during", "192.0.2.1:1"))
+	var storage *StorageError
+	if !errors.As(err, &storage) || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("error %v, want a StorageError with ENOSPC", err)
+	}
+	if !errors.Is(n.DiskFault(), syscall.ENOSPC) {
+		t.Errorf("DiskFault %v, want ENOSPC", n.DiskFault())
+	}
+	if !has("before")(n.State()) || has("during")(n.State()) {
+		t.Error("the state is not the one before the disk was full")
+	}
+	// It steps down, cannot keep a new term, and says why it refuses.
+	for n.IsLeader() {
+		_, _, changed := n.WatchLeader()
+		select {
+		case <-changed:
+		case <-time.After(patience):
+			t.Fatal("it leads without a log")
+		}
+	}
+	_, err = n.Submit(testContext(t), put("during", "192.0.2.1:1"))
+	if !errors.Is(err, ErrNoLeader) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("error %v, want ErrNoLeader because of ENOSPC", err)
+	}
+
+	d.full.Store(false)
+	leaderOf(t, n)
+	submit(t, n, put("after", "192.0.2.1:1"))
+	if n.DiskFault() != nil {
+		t.Errorf("DiskFault %v after space came back", n.DiskFault())
+	}
+	n = n.restart(t)
+	leaderOf(t, n)
+	if s := n.State(); !has("before")(s) || !has("after")(s) || has("during")(s) {
+		t.Errorf("after a restart it has the members %v", s.Members)
+	}
+}
+
+func TestAFullDiskAtTheEndIsNoHang(t *testing.T) {
+	n, d := onDisk(t, cluster(t, 1, nil)[0])
+	leaderOf(t, n)
+	d.full.Store(true)
+	if _, err := n.Submit(testContext(t), put("x", "192.0.2.1:1")); err == nil {
+		t.Fatal("a full disk took a command")
+	}
+	if err := n.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFullDiskOfTheLeaderLetsAnotherLead(t *testing.T) {
+	nodes := cluster(t, 3, nil)
+	submit(t, leaderOf(t, nodes...), put("before", "192.0.2.1:1"))
+	first, d := onDisk(t, nodes[0])
+	await(t, first, "the log", has("before"))
+	// Make it lead, whoever does now.
+	ctx := testContext(t)
+	for !first.IsLeader() && ctx.Err() == nil {
+		for _, n := range nodes[1:] {
+			if n.IsLeader() {
+				_ = n.raft.LeadershipTransferToServer("n1", raft.ServerAddress(first.cfg.Address)).Error()
+			}
+		}
+		leaderOf(t, first, nodes[1], nodes[2])
+	}
+
+	d.full.Store(true)
+	if _, err := first.Submit(ctx, put("during", "192.0.2.1:1")); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("error %v, want ENOSPC", err)
+	}
+	submit(t, leaderOf(t, nodes[1:]...), put("elsewhere", "192.0.2.1:1"))
+	if !has("before")(first.State()) {
+		t.Error("the full node lost its state")
+	}
+	d.full.Store(false)
+	await(t, first, "what it missed", has("elsewhere"))
+	for _, n := range append(nodes[1:3:3], first) {
+		if has("during")(n.State()) {
+			t.Errorf("%s has the command that was refused", n.cfg.Name)
+		}
+	}
+}
+
+// TestAFullTmpfs is the real thing: bolt on a file system without space.
+func TestAFullTmpfs(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("PHAROS_REQUIRE_ROOT") == "1" {
+			t.Fatal("not root, though PHAROS_REQUIRE_ROOT is set")
+		}
+		t.Skip("needs root to mount a tmpfs")
+	}
+	cfg := testConfig(t, "n1")
+	cfg.HeartbeatTimeout = 50 * time.Millisecond
+	cfg.Dir = filepath.Join(t.TempDir(), "disk")
+	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", cfg.Dir, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(cfg.Dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := Bootstrap(ctx, cfg, put(cfg.Name, cfg.Address)); err != nil {
+		t.Fatal(err)
+	}
+	n := run(t, cfg)
+	leaderOf(t, n)
+
+	ballast := filepath.Join(cfg.Dir, "ballast")
+	f, err := os.Create(ballast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	acked := 0
+	for {
+		if _, err = n.Submit(ctx, put(fmt.Sprintf("m%d", acked), "192.0.2.1:1")); err != nil {
+			break
+		}
+		acked++
+	}
+	var storage *StorageError
+	if !errors.As(err, &storage) || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("after %d commands: %v, want a StorageError with ENOSPC", acked, err)
+	}
+	t.Logf("full after %d commands", acked)
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	leaderOf(t, n)
+	submit(t, n, put("after", "192.0.2.1:1"))
+	n = n.restart(t)
+	leaderOf(t, n)
+	want := func(s fsm.State) bool {
+		for i := range acked {
+			if !has(fmt.Sprintf("m%d", i))(s) {
+				return false
+			}
+		}
+		return has("after")(s) && !has(fmt.Sprintf("m%d", acked))(s)
+	}
+	if !want(n.State()) {
+		t.Errorf("after a restart it has the members %v, want %d and one", n.State().Members, acked)
+	}
+	if err := n.stop(); err != nil {
+		t.Error(err)
+	}
+}
