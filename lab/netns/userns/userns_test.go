@@ -113,7 +113,8 @@ func newUser(t *testing.T) *user {
 func (u *user) command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), u.binary, args...)
-	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+u.runtime)
+	// The race detector makes each program sleep a second at its end.
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+u.runtime, "GORACE=atexit_sleep_ms=0")
 	cmd.Dir = u.home
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: u.credential}
 	return cmd
