@@ -17,6 +17,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pharos-lb/pharos/lab/netns/procfs"
 )
@@ -98,6 +101,42 @@ type holder struct {
 func (h holder) alive() bool {
 	started, err := procfs.StartTime(h.Pid)
 	return err == nil && started == h.Started
+}
+
+// endTimeout bounds the wait for processes to end that were killed.
+const endTimeout = 5 * time.Second
+
+// end kills the holder, and with it, as the first process of its namespace, all
+// others there. It returns when they are gone.
+func (h holder) end() error {
+	fd, err := unix.PidfdOpen(h.Pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if !h.alive() {
+		return nil // the number was another process's by then
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	deadline := time.Now().Add(endTimeout)
+	for {
+		// Readable means ended (pidfd_open(2)).
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+		if n > 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("process %d does not end", h.Pid)
+		}
+	}
 }
 
 // room is the user's folder, with a lock on it that is shared by all commands
@@ -303,8 +342,7 @@ func (r *room) endIfUnused() error {
 		if len(labs) > 0 {
 			return nil
 		}
-		// It is the first process of its namespace: all others end with it.
-		if err := syscall.Kill(r.holder.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		if err := r.holder.end(); err != nil {
 			return fmt.Errorf("end the holder of this user's labs: %w", err)
 		}
 	}
