@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 )
@@ -27,7 +28,9 @@ func (d Document) Table(w io.Writer) error {
 	} else {
 		d.lines(&out)
 	}
-	if _, err := io.WriteString(w, out.String()); err != nil {
+	// Columns are padded also where nothing follows.
+	text := regexp.MustCompile(` +\n`).ReplaceAllString(out.String(), "\n")
+	if _, err := io.WriteString(w, text); err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
