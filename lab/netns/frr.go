@@ -117,7 +117,7 @@ func (l *Lab) awaitFile(ctx context.Context, file, node, process string) error {
 			return nil
 		}
 		if _, err := l.readProcess(node, process); err != nil {
-			return permanent{fmt.Errorf("it ended; its last words: %s", l.lastWords(node, process))}
+			return permanent{fmt.Errorf("it ended; its last words: %s", l.LastWords(node, process))}
 		}
 		return fmt.Errorf("it has not made %s", filepath.Base(file))
 	})

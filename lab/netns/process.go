@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pharos-lb/pharos/lab/netns/procfs"
 	"github.com/pharos-lb/pharos/lab/topo"
 )
 
@@ -111,16 +112,16 @@ func (l *Lab) spawn(ctx context.Context, node string, p program) error {
 	if err != nil {
 		return fail(fmt.Errorf("the shell gave no process id: %w", err))
 	}
-	started, err := startTime(pid)
+	started, err := procfs.StartTime(pid)
 	if err != nil {
-		return fail(fmt.Errorf("it ended at once; its last words: %s", l.lastWords(node, p.name)))
+		return fail(fmt.Errorf("it ended at once; its last words: %s", l.LastWords(node, p.name)))
 	}
 	file := filepath.Join(l.Dir(), "pids", node+"."+p.name)
 	if err := os.WriteFile(file, fmt.Appendf(nil, "%d %d\n", pid, started), 0o644); err != nil {
 		return fail(err)
 	}
 	if err := l.awaitInside(ctx, node, pid); err != nil {
-		return fail(fmt.Errorf("%w; its last words: %s", err, l.lastWords(node, p.name)))
+		return fail(fmt.Errorf("%w; its last words: %s", err, l.LastWords(node, p.name)))
 	}
 	return nil
 }
@@ -159,14 +160,14 @@ func (l *Lab) readProcess(node, name string) (Process, error) {
 		return p, fmt.Errorf("process id of %s: %w", name, err)
 	}
 	// The start time tells the process from a later one with its number.
-	if now, err := startTime(p.Pid); err != nil || now != started {
+	if now, err := procfs.StartTime(p.Pid); err != nil || now != started {
 		return p, ErrStopped
 	}
 	return p, nil
 }
 
-// lastWords returns the end of a process's log, for an error.
-func (l *Lab) lastWords(node, name string) string {
+// LastWords is the last line that a process logged, for an error.
+func (l *Lab) LastWords(node, name string) string {
 	data, err := os.ReadFile(l.LogFile(node, name))
 	if err != nil {
 		return err.Error()
@@ -176,32 +177,6 @@ func (l *Lab) lastWords(node, name string) string {
 		return last
 	}
 	return "(none)"
-}
-
-// startTime is when a process started, in clock ticks since boot (proc(5),
-// field 22 of stat). A zombie counts as ended.
-func startTime(pid int) (uint64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	return parseStartTime(data)
-}
-
-func parseStartTime(stat []byte) (uint64, error) {
-	// The second field is the command in parentheses, and may hold anything.
-	end := bytes.LastIndexByte(stat, ')')
-	if end < 0 {
-		return 0, errors.New("no command in stat")
-	}
-	fields := strings.Fields(string(stat[end+1:]))
-	if len(fields) < 20 {
-		return 0, errors.New("stat is too short")
-	}
-	if fields[0] == "Z" || fields[0] == "X" {
-		return 0, errors.New("the process has ended")
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
 }
 
 // program is what a node runs.
