@@ -52,7 +52,7 @@ and the router saw.
 
 Exit codes: 0 the run is valid and every limit holds; 1 a limit is broken; 2 bad usage; 3 the run is invalid or
 did not come to its end, and shows nothing.`,
-		Args: cobra.NoArgs,
+		Args: drillArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDrillListCommand(), newDrillDescribeCommand(), newDrillRunCommand(), newDrillSpreadCommand(),
@@ -60,11 +60,21 @@ did not come to its end, and shows nothing.`,
 	return cmd
 }
 
+// drillArgs gives what a command says of its arguments the exit code of usage.
+func drillArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &drillError{code: drillUsage, err: fmt.Errorf("%s: %w", cmd.CommandPath(), err)}
+		}
+		return nil
+	}
+}
+
 func newDrillListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the drills",
-		Args:  cobra.NoArgs,
+		Args:  drillArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintln(t, "DRILL\tWHAT IT DOES")
@@ -80,7 +90,7 @@ func newDrillDescribeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "describe NAME",
 		Short: "Say what a drill does and what it judges",
-		Args:  cobra.ExactArgs(1),
+		Args:  drillArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := drill.Find(args[0])
 			if err != nil {
@@ -125,6 +135,23 @@ func (f *drillFlags) register(cmd *cobra.Command) {
 	flags.DurationVar(&f.options.Timeout, "probe-timeout", f.options.Timeout, "time after which a connection counts as timed out")
 	flags.DurationVar(&f.maxLate, "max-late", oracle.DefaultMaxLate, "how late the prober may send before a run is invalid")
 	flags.StringVarP(&f.output, "output", "o", "table", "table or json")
+}
+
+// where runs a command where its site is: a lab of a user without root is in
+// that user's namespace, and the whole program runs again there.
+func (f *drillFlags) where(run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	inLab := inLabNamespace(false, run)
+	return func(cmd *cobra.Command, args []string) error {
+		if f.target != "" {
+			return run(cmd, args)
+		}
+		err := inLab(cmd, args)
+		var coded *drillError
+		if err != nil && !errors.As(err, &coded) { // the namespace's own: there is none
+			return &drillError{code: drillUsage, err: err}
+		}
+		return err
+	}
 }
 
 // site finds where to drill.

@@ -27,8 +27,8 @@ func newDrillApplyLatencyCommand() *cobra.Command {
 		Short: "Measure how long 'pharos apply --wait' takes for a change of one server",
 		Long: `Changes the weight of one server again and again, each time by 'pharos apply --wait' on a node of the lab, and
 puts the configuration back. What is measured is the whole command, the start of its process included.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args: drillArgs(cobra.NoArgs),
+		RunE: flags.where(func(cmd *cobra.Command, _ []string) error {
 			usage := func(err error) error { return &drillError{code: drillUsage, err: err} }
 			site, err := flags.site()
 			if err != nil {
@@ -57,7 +57,7 @@ puts the configuration back. What is measured is the whole command, the start of
 				return &drillError{code: drillLimitBroken, err: fmt.Errorf("99 %% of the changes took up to %v, more than %v", l.P99, maxP99)}
 			}
 			return nil
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&flags.lab, "lab", "anycast", "the lab to measure in")

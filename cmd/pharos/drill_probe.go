@@ -30,7 +30,7 @@ func newDrillProbeCommand() *cobra.Command {
 		Use:    "probe",
 		Short:  "Send probes and write a record of them (used by drills)",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   drillArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			usage := func(err error) error { return &drillError{code: drillUsage, err: err} }
 			var err error

@@ -74,8 +74,8 @@ func newDrillRunCommand() *cobra.Command {
   pharos drill run drain --repeat 20 -o json
   pharos drill run node-kill --target http://198.51.100.1 --router 'ssh tor1' --peer 10.0.1.2=n1 --peer 10.0.2.2=n2 \
     --node n2 --inject 'ssh $PHAROS_DRILL_NODE systemctl kill -s KILL pharos' --revert 'ssh $PHAROS_DRILL_NODE systemctl start pharos'`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Args: drillArgs(cobra.ExactArgs(1)),
+		RunE: flags.where(func(cmd *cobra.Command, args []string) error {
 			usage := func(err error) error { return &drillError{code: drillUsage, err: err} }
 			scenario, err := drill.Find(args[0])
 			if err != nil {
@@ -119,7 +119,7 @@ func newDrillRunCommand() *cobra.Command {
 				results = append(results, result)
 			}
 			return flags.write(cmd.OutOrStdout(), results)
-		},
+		}),
 	}
 	flags.register(cmd)
 	limits.register(cmd)
@@ -146,8 +146,8 @@ func newDrillSpreadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "spread",
 		Short: "Measure how new connections spread over the nodes",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Args:  drillArgs(cobra.NoArgs),
+		RunE: flags.where(func(cmd *cobra.Command, _ []string) error {
 			site, err := flags.site()
 			if err != nil {
 				return &drillError{code: drillUsage, err: err}
@@ -162,7 +162,7 @@ func newDrillSpreadCommand() *cobra.Command {
 				return drillRunError(err)
 			}
 			return flags.write(cmd.OutOrStdout(), []drill.Result{result})
-		},
+		}),
 	}
 	flags.register(cmd)
 	cmd.Flags().IntVar(&connections, "connections", 10000, "new connections to make")
