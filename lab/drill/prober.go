@@ -31,7 +31,8 @@ type prober struct {
 
 // startProber starts it; it ends with ctx, or by stop.
 func startProber(ctx context.Context, site Site, args ...string) (*prober, error) {
-	cmd := site.Prober(ctx, append(args, site.ProbeArgs()...)...)
+	// It ends with its input, so also when this process dies.
+	cmd := site.Prober(ctx, append(append(args, "--stop-with-stdin"), site.ProbeArgs()...)...)
 	fail := func(err error) error {
 		return fmt.Errorf("start the probes: %s: %w", strings.Join(cmd.Args, " "), err)
 	}
