@@ -137,16 +137,18 @@ func isPlainScalar(t *token.Token) bool {
 
 // syntaxFault makes a Fault of an error of the YAML parser.
 func syntaxFault(err error) Fault {
-	f := Fault{Line: 1, Column: 1, Message: "is not YAML: " + err.Error()}
 	var at interface {
 		GetMessage() string
 		GetToken() *token.Token
 	}
-	if errors.As(err, &at) {
-		f.Message = "is not YAML: " + at.GetMessage()
-		if t := at.GetToken(); t != nil && t.Position != nil {
-			f.Line, f.Column = t.Position.Line, t.Position.Column
-		}
+	if !errors.As(err, &at) {
+		return Fault{Line: 1, Column: 1, Message: "is not YAML: " + err.Error()}
+	}
+	// Not its Error: that prints the source as well, and takes minutes where
+	// a line is very long.
+	f := Fault{Line: 1, Column: 1, Message: "is not YAML: " + at.GetMessage()}
+	if t := at.GetToken(); t != nil && t.Position != nil {
+		f.Line, f.Column = t.Position.Line, t.Position.Column
 	}
 	return f
 }

@@ -19,7 +19,7 @@ func Parse(file string, doc []byte) (Config, error) {
 	if root != nil {
 		d := &decoder{positions: map[string]position{"": positionOf(root)}, null: map[string]bool{}, broken: map[string]bool{}}
 		d.config(root, &cfg)
-		faults = append(d.faults, d.locate(validate(cfg, d.missing, d.unsure))...)
+		faults = append(d.faults, d.locate(validate(cfg, d.missing, d.unsure()))...)
 	}
 	if len(faults) > 0 {
 		faults.sort()
@@ -38,19 +38,17 @@ func (d *decoder) missing(path string) bool {
 	return !there || d.null[path]
 }
 
-// unsure reports whether a list, or the name of one of its elements, could not
-// be decoded: a reference to it that leads nowhere may be right.
-func (d *decoder) unsure(list string) bool {
-	if d.broken[""] || d.broken[list] {
-		return true
-	}
+// unsure gives the lists that could not be decoded, or of which some element
+// or its name could not: a reference into them that leads nowhere may be right.
+func (d *decoder) unsure() map[string]bool {
+	lists := map[string]bool{}
 	for path := range d.broken {
 		element := strings.TrimSuffix(path, ".name")
-		if parent(element) == list && strings.HasSuffix(element, "]") {
-			return true
+		if list, _, _ := strings.Cut(element, "["); !strings.Contains(element, ".") {
+			lists[list] = true
 		}
 	}
-	return false
+	return lists
 }
 
 // locate gives the faults of the model their positions: that of the field, or

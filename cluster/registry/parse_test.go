@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,5 +121,48 @@ func TestEmptyDocumentsAreTheEmptyConfig(t *testing.T) {
 			}
 			sameValues(t, "the configuration", Config{}, got)
 		})
+	}
+}
+
+func TestParseReadsTheLineEndsOfOtherSystems(t *testing.T) {
+	got, err := Parse("cluster.yaml", []byte("\uFEFF"+strings.ReplaceAll(example, "\n", "\r\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameValues(t, "the configuration", exampleConfig(), got)
+}
+
+func TestParseBoundsTheDocumentAndTheAnswer(t *testing.T) {
+	for _, test := range []struct {
+		name, doc, want string
+		faults          int
+	}{
+		{"size", strings.Repeat("#", MaxDocument+1), "the document has 4194305 bytes", 1},
+		{"unknown keys", "pools:\n" + strings.Repeat("  - {name: a, b: c}\n", maxFaults), "unknown key", maxFaults},
+		{"names", "pools:\n" + strings.Repeat("  - {name: a}\n", 2*maxFaults), "is the name of", maxFaults},
+		{"anchors", strings.Repeat("- &a\n", 2*maxFaults), "anchors", maxFaults},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := Parse("x", []byte(test.doc))
+			var faults Faults
+			if !errors.As(err, &faults) || len(faults) > test.faults || len(faults) == 0 || !strings.Contains(faults.Error(), test.want) {
+				t.Errorf("got %d faults, the first: %v", len(faults), faults[:min(len(faults), 1)])
+			}
+		})
+	}
+}
+
+func TestValidateGivesPathsWithoutPositions(t *testing.T) {
+	c := exampleConfig()
+	c.Pools[0].Servers[0].Weight = nil
+	c.Pools[0].Servers[1].Weight = ptr(300)
+	c.Neighbors[0].Address = netip.Addr{}
+	c.Listeners[0].Port = 0
+	const want = `neighbors[0].address: is invalid IP, must be an IPv4 or IPv6 address
+pools[0].servers[0].weight: is required
+pools[0].servers[1].weight: is 300, must be 0 to 256
+listeners[0].port: is 0, must be 1 to 65535`
+	if d := cmp.Diff(want, c.Validate().Error()); d != "" {
+		t.Errorf("unexpected faults (-want +got):\n%s", d)
 	}
 }

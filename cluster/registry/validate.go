@@ -2,10 +2,9 @@ package registry
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -13,30 +12,31 @@ import (
 // filled in, without positions, and nil if nothing is. It is for a Config that
 // did not come from Parse, which checks the same.
 func (c Config) Validate() Faults {
-	never := func(string) bool { return false }
-	return validate(c, never, never)
+	return validate(c, func(string) bool { return false }, nil)
 }
 
 // checker walks a Config and collects its faults.
 type checker struct {
 	missing func(path string) bool // whether the operator left the field out
-	unsure  func(list string) bool // whether some names of a list could not be read
+	unsure  map[string]bool        // the lists of which some names could not be read
 	faults  Faults
 }
 
 // validate checks a Config; missing tells "left out" from "wrong" apart.
-func validate(cfg Config, missing, unsure func(path string) bool) Faults {
+func validate(cfg Config, missing func(path string) bool, unsure map[string]bool) Faults {
 	c := &checker{missing: missing, unsure: unsure}
 	vips := c.vips(cfg.VIPs)
 	c.neighbors(cfg.Neighbors)
 	pools := c.pools(cfg.Pools)
 	c.listeners(cfg.Listeners, vips, pools)
-	c.minHealthy(cfg)
+	c.minHealthy(cfg, vips, pools)
 	return c.faults
 }
 
 func (c *checker) add(path, format string, args ...any) {
-	c.faults = append(c.faults, Fault{Path: path, Message: fmt.Sprintf(format, args...)})
+	if len(c.faults) < maxFaults {
+		c.faults = append(c.faults, Fault{Path: path, Message: fmt.Sprintf(format, args...)})
+	}
 }
 
 // required reports a field that was left out, and whether it was.
@@ -75,19 +75,24 @@ func (c *checker) reference(path, name, list, kind string, known map[string]int)
 	if c.required(path) {
 		return
 	}
-	if _, ok := known[name]; ok || c.unsure(list) {
+	if _, ok := known[name]; ok || c.unsure[list] {
 		return
 	}
-	names := make([]string, 0, len(known))
-	for n := range known {
-		names = append(names, n)
-	}
-	slices.Sort(names) // for one answer among several near ones
-	if near := nearest(name, names); near != "" {
+	if near := c.suggest(name, known); near != "" {
 		c.add(path, "there is no %s %s; did you mean %s?", kind, quote(name), near)
 		return
 	}
 	c.add(path, "there is no %s %s", kind, quote(name))
+}
+
+// suggest gives a name near the one that was not found. With very many names
+// or faults the search would take longer than its answer is worth.
+func (c *checker) suggest(name string, known map[string]int) string {
+	const most = 1000
+	if len(known) > most || len(c.faults) > most/10 {
+		return ""
+	}
+	return nearest(name, slices.Sorted(maps.Keys(known))) // sorted, for one answer among several near ones
 }
 
 func (c *checker) vips(vips []VIP) map[string]int {
@@ -166,12 +171,7 @@ func (c *checker) neighbors(neighbors []Neighbor) {
 }
 
 func (c *checker) nextHops(path string, hops map[string][]netip.Addr, nodes map[string]int) {
-	names := make([]string, 0, len(hops))
-	for node := range hops {
-		names = append(names, node)
-	}
-	slices.Sort(names)
-	for _, node := range names {
+	for _, node := range slices.Sorted(maps.Keys(hops)) {
 		p := join(path, node)
 		if _, ok := nodes[node]; !ok {
 			c.add(p, "%s is not in this neighbor's nodes", quote(node))
@@ -243,7 +243,7 @@ func (c *checker) pools(pools []Pool) map[string]int {
 			c.name(p+".name", s.Name, servers)
 			index(servers, s.Name, j)
 			if s.Weight == nil {
-				c.required(p + ".weight")
+				c.add(p+".weight", "is required") // never of Parse, which fills it in
 			} else {
 				c.within(p+".weight", *s.Weight, 0, maxWeight)
 			}
@@ -296,19 +296,17 @@ func (c *checker) healthCheck(p string, h HealthCheck) {
 
 // minHealthy refuses a threshold that a pool can never reach: it would
 // withdraw the VIP from every node at once.
-func (c *checker) minHealthy(cfg Config) {
-	servers := map[string]int{}
-	for _, p := range cfg.Pools {
-		servers[p.Name] = len(p.Servers)
-	}
-	for i, v := range cfg.VIPs {
-		for _, l := range cfg.Listeners {
-			if n, ok := servers[l.Pool]; ok && l.VIP == v.Name && n < v.MinHealthy {
-				c.add(fmt.Sprintf("vips[%d].min_healthy", i), "is %d, but pool %s of listener %s has only %d servers: the VIP would never be announced",
-					v.MinHealthy, quote(l.Pool), quote(l.Name), n)
-				break
-			}
+func (c *checker) minHealthy(cfg Config, vips, pools map[string]int) {
+	told := map[int]bool{}
+	for _, l := range cfg.Listeners {
+		i, known := vips[l.VIP]
+		j, served := pools[l.Pool]
+		if !known || !served || told[i] || len(cfg.Pools[j].Servers) >= cfg.VIPs[i].MinHealthy {
+			continue
 		}
+		told[i] = true
+		c.add(fmt.Sprintf("vips[%d].min_healthy", i), "is %d, but pool %s of listener %s has only %d servers: the VIP would never be announced",
+			cfg.VIPs[i].MinHealthy, quote(l.Pool), quote(l.Name), len(cfg.Pools[j].Servers))
 	}
 }
 
@@ -358,74 +356,4 @@ func (c *checker) communities(path string, communities []string) {
 		}
 		seen[s] = true
 	}
-}
-
-// ParseCommunity reads a community as a configuration has it: "ASN:value",
-// each 0 to 65535 in plain decimal digits, the ASN in the upper half
-// (RFC 1997).
-func ParseCommunity(s string) (uint32, bool) {
-	asn, val, ok := strings.Cut(s, ":")
-	if !ok {
-		return 0, false
-	}
-	var c uint32
-	for _, part := range []string{asn, val} {
-		n, err := strconv.ParseUint(part, 10, 16)
-		if err != nil || strconv.FormatUint(n, 10) != part {
-			return 0, false
-		}
-		c = c<<16 | uint32(n)
-	}
-	return c, true
-}
-
-// notUnicast says why an address cannot be one end of a connection, or "".
-func notUnicast(a netip.Addr) string {
-	switch {
-	case !a.IsValid():
-		return "must be an IPv4 or IPv6 address"
-	case a.Zone() != "":
-		return "must be an address without a zone: interfaces differ from node to node"
-	case a.Is4In6():
-		return "an IPv4-mapped IPv6 address: write it as IPv4"
-	case a.IsUnspecified():
-		return "the unspecified address"
-	case a.IsMulticast():
-		return "a multicast address"
-	case a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return "the broadcast address"
-	case a.Is6() && a.IsLinkLocalUnicast():
-		return "a link-local address, which needs an interface: use a global or unique local one"
-	}
-	return ""
-}
-
-// notService says why an address cannot be that of a VIP, or "".
-func notService(a netip.Addr) string {
-	switch reason := notUnicast(a); {
-	case reason != "":
-		return reason
-	case a.IsLoopback():
-		return "a loopback address: no client can reach it"
-	case a.IsLinkLocalUnicast():
-		return "a link-local address, which routers do not forward (RFC 3927 7)"
-	}
-	return ""
-}
-
-// notRequestPath says why a string cannot be the path of an HTTP request
-// (origin-form, RFC 9112 3.2.1), or "".
-func notRequestPath(s string) string {
-	if len(s) > maxHTTPPath {
-		return fmt.Sprintf("has %d bytes, at most %d are allowed", len(s), maxHTTPPath)
-	}
-	if s[0] != '/' {
-		return "must begin with /"
-	}
-	for i := range len(s) {
-		if b := s[i]; b <= ' ' || b >= 0x7f || b == '#' {
-			return fmt.Sprintf("must not have the character %q: percent-encode it", b)
-		}
-	}
-	return ""
 }
