@@ -34,6 +34,7 @@ func Kinds() []string {
 // their pools; their names are POOL/SERVER. An unknown kind, and a name that is
 // not there, are errors that say what is.
 func Select(config registry.Config, kind, name string) (kindFound string, part registry.Config, err error) {
+	asked := kind
 	kind = strings.ToLower(kind)
 	if !slices.Contains(Kinds(), kind) {
 		kind = strings.TrimSuffix(kind, "s")
@@ -58,7 +59,7 @@ func Select(config registry.Config, kind, name string) (kindFound string, part r
 			}
 		}
 	default:
-		return "", registry.Config{}, fmt.Errorf("there is no kind %q: %s are the kinds", kind, strings.Join(Kinds(), ", "))
+		return "", registry.Config{}, fmt.Errorf("there is no kind %q: the kinds are %s", asked, strings.Join(Kinds(), ", "))
 	}
 	if name != "" && !slices.Contains(names, name) {
 		if len(names) == 0 {
