@@ -17,8 +17,9 @@ closes the BGP session, the router drops the next hop, and the other nodes carry
 has settled, the process is started again, and must come back without a failure.
 
 Judged: the longest gap that a client saw (at most 120 ms), and that no new connection fails while the node
-comes back. The connections that the killed node carried are lost with it; those are counted as failed.`,
-		Kind: Kill, Inject: "kill", Revert: "start",
+comes back. The connections that the killed node carried are lost with it; those are counted as failed, and so
+are those that the router's re-hash cut at that moment, unless another node is known to have carried them.`,
+		Kind: Kill, Inject: "kill", Revert: "start", Abrupt: true,
 		Limits: oracle.Limits{MaxGap: limit(120 * time.Millisecond), MaxReturnFailed: limit(0)},
 	}
 }

@@ -47,8 +47,9 @@ func (w *watcher) start(ctx context.Context) (wait func(), err error) {
 			return nil, err
 		}
 	}
-	// ip stamps its lines without a zone.
-	cmd := w.site.Router(ctx, "env", "TZ=UTC", "ip", "-ts", "-o", "monitor", "route")
+	// ip stamps its lines without a zone, and when it gets to read them: nice
+	// lets it do so at once on a busy machine, and is harmless where refused.
+	cmd := w.site.Router(ctx, "env", "TZ=UTC", "nice", "-n", "-10", "ip", "-ts", "-o", "monitor", "route")
 	var stderr bytes.Buffer
 	cmd.Stderr, cmd.WaitDelay = &stderr, time.Second
 	out, err := cmd.StdoutPipe()

@@ -179,7 +179,7 @@ func (r *run) breakAndMend(ctx context.Context, injector fault.Injector) error {
 		return err
 	}
 	return fault.With(ctx, injector, func(ctx context.Context, injected fault.Moment, revert fault.Revert) error {
-		r.step(r.scenario.Inject, injected, oracle.Leaves)
+		r.step(oracle.Step{Name: r.scenario.Inject, Effect: oracle.Leaves, Abrupt: r.scenario.Abrupt}, injected)
 		if err := within(ctx, r.options.Leave, func(ctx context.Context) error { return r.router.await(ctx, r.node, false) }); err != nil {
 			return err
 		}
@@ -191,7 +191,7 @@ func (r *run) breakAndMend(ctx context.Context, injector fault.Injector) error {
 		if err != nil {
 			return err
 		}
-		r.step(r.scenario.Revert, mended, oracle.Returns)
+		r.step(oracle.Step{Name: r.scenario.Revert, Effect: oracle.Returns}, mended)
 		if err := within(ctx, r.options.Return, func(ctx context.Context) error { return r.router.await(ctx, r.node, true) }); err != nil {
 			return err
 		}
@@ -204,9 +204,10 @@ func (r *run) breakAndMend(ctx context.Context, injector fault.Injector) error {
 	})
 }
 
-func (r *run) step(name string, m fault.Moment, e oracle.Effect) {
-	r.history.Steps = append(r.history.Steps, oracle.Step{Name: name, Began: m.Began, Done: m.Done, Effect: e})
-	r.say("%s %s", name, r.node)
+func (r *run) step(s oracle.Step, m fault.Moment) {
+	s.Began, s.Done = m.Began, m.Done
+	r.history.Steps = append(r.history.Steps, s)
+	r.say("%s %s", s.Name, r.node)
 }
 
 func (r *run) say(format string, args ...any) { r.progress(fmt.Sprintf(format, args...)) }

@@ -15,6 +15,7 @@ type Scenario struct {
 	Kind    Kind
 	Inject  string // the name of the step that breaks
 	Revert  string // the name of the step that mends
+	Abrupt  bool   // the node dies at once: see oracle.Step
 	// Limits are those that hold unless the caller says otherwise.
 	Limits oracle.Limits
 }

@@ -66,7 +66,11 @@ func (r Run) table(out *strings.Builder) {
 	fmt.Fprintf(t, "new connections\t%d sent, %d answered, %d failed, %d cut by the router's re-hash\n", r.Sent, r.Answered, r.Failed, r.Cut)
 	if r.Failed > 0 {
 		fmt.Fprintf(t, "failed\t%s\n", r.kinds())
-		fmt.Fprintf(t, "\tfirst at %s, last at %s, %d once %s was being brought back\n", at(*r.FirstFailureMS), at(*r.LastFailureMS), r.FailedReturn, r.Node)
+		fmt.Fprintf(t, "\tfirst at %s, last at %s", at(*r.FirstFailureMS), at(*r.LastFailureMS))
+		if r.Node != "" {
+			fmt.Fprintf(t, ", %d while %s came back", r.FailedReturn, r.Node)
+		}
+		fmt.Fprintln(t)
 	}
 	fmt.Fprintf(t, "longest gap\t%s%s\n", span(r.LongestGapMS), of(len(r.Outages), "outage"))
 	for _, h := range r.Held {

@@ -135,6 +135,7 @@ func (h *heldConn) live(ctx context.Context) record.Held {
 			return end(heldOutcome(err), err.Error())
 		}
 		life.Exchanges++
+		life.Answered = h.clock.now()
 		if last {
 			return end(record.Finished, "")
 		}

@@ -85,24 +85,37 @@ func (j *judge) fateOf(p record.Probe) fate {
 		return answered
 	case p.Outcome == record.NotSent:
 		return notSent
-	case p.Outcome == record.Reset && j.rehashed(p.Connected, p.Ended):
+	case p.Outcome == record.Reset && j.rehashed(p.Connected, p.Ended, j.nodeOf(p.Peer, p.Node)):
 		return cut
 	}
 	return failed
 }
 
-// rehashed says whether the router's next hops changed while a connection was
-// established.
-func (j *judge) rehashed(connected, ended int64) bool {
+// rehashed says whether a connection was established, its last sign of life
+// came before a change of the router's next hops, its reset after it, and
+// nothing but the re-hash explains that. carrier is empty where it is not known.
+func (j *judge) rehashed(alive, ended int64, carrier string) bool {
 	for i, c := range j.h.Router {
 		if i == 0 {
 			continue // what held at the start
 		}
-		if at := c.At.UnixNano(); connected > 0 && connected < at && at < ended {
+		at := c.At.UnixNano()
+		if alive > 0 && alive < at && at < ended && !(j.abrupt(at) && (carrier == "" || carrier == j.h.Victim)) {
 			return true
 		}
 	}
 	return false
+}
+
+// abrupt says whether the victim had just died at a time.
+func (j *judge) abrupt(ns int64) bool {
+	died := false
+	for _, s := range j.h.Steps {
+		if s.Began.UnixNano() <= ns {
+			died = s.Abrupt
+		}
+	}
+	return died
 }
 
 // windowOf is the window that a probe belongs to: the one it was due in. A
@@ -208,7 +221,7 @@ func (j *judge) held() {
 			n.Finished++
 		case l.Stage == record.Connecting:
 			n.Refused++
-		case l.Outcome == record.Reset && j.rehashed(l.Connected, l.Ended):
+		case l.Outcome == record.Reset && j.rehashed(max(l.Connected, l.Answered), l.Ended, name):
 			n.Cut++
 			j.v.HeldCut++
 		default:

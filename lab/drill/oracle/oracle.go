@@ -28,6 +28,10 @@ type Step struct {
 	Began  time.Time // right before it was done: the zero of all relative times is the first step's
 	Done   time.Time // it had returned
 	Effect Effect
+	// Abrupt says that the victim died of it at once. Its death resets the
+	// connections that it carried, so a reset proves no re-hash then, unless
+	// another node is known to have carried it.
+	Abrupt bool
 }
 
 // History is all that is known of a run. All times are of one clock, or were
@@ -141,8 +145,9 @@ func (v Verdict) Passed() bool { return len(v.Invalid) == 0 && len(v.Broken) == 
 type Counts struct {
 	Sent, Answered, Failed int
 	// Cut are connections that were established, and open across a recorded
-	// change of the router's next hops, and were reset: the re-hash took them
-	// to a node that does not know them. What is not proven so is Failed.
+	// change of the router's next hops without an answer since, and were
+	// reset: the re-hash took them to a node that does not know them. What is
+	// not proven so is Failed; so is what the victim's own death explains.
 	Cut     int
 	NotSent int
 }

@@ -47,7 +47,7 @@ func good() History {
 		Nodes:  map[string]string{"10.0.1.2": "n1", "10.0.2.2": "n2", "10.0.3.2": "n3"},
 		Victim: "n2",
 		Steps: []Step{
-			{Name: "kill", Began: at(killAt), Done: at(killAt + ms), Effect: Leaves},
+			{Name: "kill", Began: at(killAt), Done: at(killAt + ms), Effect: Leaves, Abrupt: true},
 			{Name: "start", Began: at(startAt), Done: at(startAt + 50*ms), Effect: Returns},
 		},
 		Recovered: at(recAt),
@@ -154,8 +154,8 @@ func TestEachPlantedFaultIsFound(t *testing.T) {
 		{name: "failures after the return", plant: func(h *History) { fail(h, recAt+ms, recAt+4*ms, 1, record.WrongAnswer, record.Established) }, broken: []Code{TooManyFailed, TooManyFailedBack}},
 		{name: "flicker is one long outage", plant: func(h *History) { fail(h, killAt, killAt+400*ms, 100, record.Refused, record.Connecting) }, broken: []Code{GapTooLong, TooManyFailed}},
 		{name: "a probe cut by the re-hash", plant: func(h *History) {
-			p := &h.Probes[540] // due at 1080 ms
-			p.Connected, p.Ended, p.Outcome = stamp(dropAt-ms), stamp(dropAt+ms), record.Reset
+			p := &h.Probes[2500] // due at 5000 ms
+			p.Connected, p.Ended, p.Outcome, p.Peer = stamp(backAt-ms), stamp(backAt+ms), record.Reset, ""
 		}, broken: []Code{TooManyCut}},
 		{name: "a held connection cut by the re-hash", plant: func(h *History) {
 			h.Held = append(h.Held, record.Held{Connected: stamp(0), Ended: stamp(dropAt + ms), Outcome: record.Reset, Stage: record.Established, Peer: "10.0.1.2"})
@@ -241,14 +241,15 @@ func TestOnlyAProvenCutIsCut(t *testing.T) {
 		outcome          record.Outcome
 		want             fate
 	}{
-		{"established before the change, reset after it", dropAt - ms, dropAt + ms, record.Reset, cut},
-		{"established after the change", dropAt + ms, dropAt + 2*ms, record.Reset, failed},
-		{"established at the very time of the change", dropAt, dropAt + ms, record.Reset, failed},
-		{"reset before the change", dropAt - 2*ms, dropAt - ms, record.Reset, failed},
-		{"never established", -1, dropAt + ms, record.Reset, failed},
-		{"refused", -1, dropAt + ms, record.Refused, failed},
-		{"not reset but silent", dropAt - ms, dropAt + 1000*ms, record.TimedOut, failed},
-		{"not reset but closed", dropAt - ms, dropAt + ms, record.Closed, failed},
+		{"established before the change, reset after it", backAt - ms, backAt + ms, record.Reset, cut},
+		{"the same, but the victim's death explains it", dropAt - ms, dropAt + ms, record.Reset, failed},
+		{"established after the change", backAt + ms, backAt + 2*ms, record.Reset, failed},
+		{"established at the very time of the change", backAt, backAt + ms, record.Reset, failed},
+		{"reset before the change", backAt - 2*ms, backAt - ms, record.Reset, failed},
+		{"never established", -1, backAt + ms, record.Reset, failed},
+		{"refused", -1, backAt + ms, record.Refused, failed},
+		{"not reset but silent", backAt - ms, backAt + 1000*ms, record.TimedOut, failed},
+		{"not reset but closed", backAt - ms, backAt + ms, record.Closed, failed},
 		{"open at the start of the router's record alone", -600 * ms, 10 * ms, record.Reset, failed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -382,11 +383,15 @@ func TestHeldConnectionsByNode(t *testing.T) {
 	}
 	life("10.0.1.2", 0, endAt, record.OK)
 	life("10.0.1.2", 0, dropAt+5*ms, record.Reset)
+	life("10.0.1.2", 0, dropAt+500*ms, record.Reset)
+	h.Held[2].Answered = stamp(dropAt + 300*ms)  // so the change did not harm it
 	life("10.0.2.2", 0, killAt+ms, record.Reset) // by its node's death, before the router changed anything
+	life("10.0.2.2", 0, dropAt+ms, record.Reset) // by the same, seen late
+	life("", 0, dropAt+ms, record.Reset)         // by the same, for all that is known
 	life("10.0.2.2", 0, killAt+ms, record.Finished)
 	life("", -1, killAt+200*ms, record.Refused)
 	v := Judge(h, Limits{})
-	want := []HeldNode{{Refused: 1}, {Node: "n1", Alive: 1, Cut: 1}, {Node: "n2", Broken: 1, Finished: 1}}
+	want := []HeldNode{{Refused: 1, Broken: 1}, {Node: "n1", Alive: 1, Cut: 1, Broken: 1}, {Node: "n2", Broken: 2, Finished: 1}}
 	if diff := cmp.Diff(want, v.Held); diff != "" || v.HeldCut != 1 {
 		t.Errorf("%d cut; (-want +got):\n%s", v.HeldCut, diff)
 	}
