@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// children starts the three nodes of a new cluster as processes that write as
+// startChildren starts the three nodes of a new cluster as processes that write as
 // fast as they can.
 func startChildren(t *testing.T, acks chan<- ack) map[string]*child {
 	t.Helper()
@@ -83,7 +83,7 @@ func TestTimeToANewLeader(t *testing.T) {
 	acks := make(chan ack, 10000)
 	children := startChildren(t, acks)
 	dead := ""
-	for time.Now().Before(end) && len(children) == 3 {
+	for time.Now().Before(end) {
 		var leader string
 		for range 10 {
 			leader = (<-acks).node
@@ -94,12 +94,15 @@ func TestTimeToANewLeader(t *testing.T) {
 		dead = leader
 		at := time.Now()
 		_ = children[leader].cmd.Process.Signal(syscall.SIGSTOP)
-		for a := range acks {
-			if a.node != leader {
-				break
+		for late := time.After(patience); leader == dead; {
+			select {
+			case a := <-acks:
+				leader = a.node
+			case <-late:
+				t.Fatalf("nobody took the place of %s", dead)
 			}
 		}
-		t.Logf("%s is silent: the next leader wrote after %v", leader, time.Since(at).Round(time.Millisecond))
-		_ = children[leader].cmd.Process.Signal(syscall.SIGCONT)
+		t.Logf("%s is silent: %s wrote after %v", dead, leader, time.Since(at).Round(time.Millisecond))
+		_ = children[dead].cmd.Process.Signal(syscall.SIGCONT)
 	}
 }

@@ -37,9 +37,9 @@ type mailbox struct {
 	term    uint64
 }
 
-// nudgeRetries: a follower can lack the entry still, its disk being slower than those
-// of the majority. The waits double from one millisecond.
-const nudgeRetries = 5
+// nudgeRetries: a follower can lack the entry still, its disk being slower than
+// those of the majority. The waits double from one millisecond: a second in all.
+const nudgeRetries = 10
 
 func newNudger(t raft.Transport, self raft.ServerID) *nudger {
 	return &nudger{transport: t, self: self, address: t.LocalAddr(), peers: map[raft.ServerID]*mailbox{}}

@@ -203,3 +203,12 @@ func TestClockAnHourOffChangesNoState(t *testing.T) {
 		}
 	}
 }
+
+func TestFollowersLearnOfACommitWithoutATimeout(t *testing.T) {
+	// Raft alone would tell them after an hour.
+	nodes := cluster(t, 3, func(c *Config) { c.CommitTimeout = time.Hour })
+	submit(t, nodes[0], put("n9", "192.0.2.9:7443"))
+	for _, n := range nodes {
+		await(t, n, "the commit", has("n9"))
+	}
+}
