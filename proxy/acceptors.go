@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pharos-lb/pharos/proxy/l4"
+	"github.com/pharos-lb/pharos/proxy/l7"
 	"github.com/pharos-lb/pharos/proxy/listener"
 )
 
@@ -18,14 +19,31 @@ func (p *Proxy) newAcceptor(b *binding) (acceptor, error) {
 			return nil, err
 		}
 		return &tcpAcceptor{forward: p.forward, ln: ln, owner: b.owner, group: &p.group}, nil
+	case HTTP:
+		fd, err := b.socket.Dup()
+		if err != nil {
+			return nil, err
+		}
+		return &httpAcceptor{p.http.Acceptor(fd, b.owner)}, nil
 	}
 	return nil, fmt.Errorf("protocol %q is not supported", b.protocol)
 }
 
 // adopt serves a connection that was taken from the binding's queue.
 func (p *Proxy) adopt(fd int, b *binding) {
-	p.forward.Adopt(fd, b.owner)
+	switch b.protocol {
+	case TCP:
+		p.forward.Adopt(fd, b.owner)
+	case HTTP:
+		p.http.Adopt(fd, b.owner)
+	}
 }
+
+// httpAcceptor accepts on the event loops.
+type httpAcceptor struct{ acceptor *l7.Acceptor }
+
+func (a *httpAcceptor) start() { a.acceptor.Start() }
+func (a *httpAcceptor) stop()  { a.acceptor.Stop() }
 
 // tcpAcceptor accepts in a goroutine of its own.
 type tcpAcceptor struct {

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
@@ -24,12 +25,7 @@ type drainState struct {
 
 // takeRunning takes the turn if Run runs.
 func (p *Proxy) takeRunning() bool {
-	select {
-	case <-p.started:
-		return p.take(context.Background()) == nil
-	default:
-		return false
-	}
+	return p.running() && p.take(context.Background()) == nil
 }
 
 // BeginDrain tells clients to go elsewhere, and refuses nobody. It does
@@ -50,6 +46,7 @@ func (p *Proxy) beginDrain() {
 		return
 	}
 	p.state.drain = drainState{begun: true, since: time.Now(), inFlight: p.inFlight()}
+	p.http.Mark()
 	for _, l := range p.state.listeners {
 		l.SetClosing(true)
 	}
@@ -116,11 +113,13 @@ func (p *Proxy) finishConnections(ctx context.Context) (cut, older int) {
 	p.mu.RLock()
 	since := p.state.drain.since
 	p.mu.RUnlock()
-	return p.forward.Drain(ctx, since)
+	var http sync.WaitGroup
+	var httpCut, httpOlder int
+	http.Go(func() { httpCut, httpOlder = p.http.Drain(ctx) })
+	cut, older = p.forward.Drain(ctx, since)
+	http.Wait()
+	return cut + httpCut, older + httpOlder
 }
 
 // closeIdle closes the idle client connections of listeners that are closing.
-func (p *Proxy) closeIdle() {}
-
-// inFlight is the number of requests and connections being served.
-func (p *Proxy) inFlight() int { return p.forward.Open() }
+func (p *Proxy) closeIdle() { p.http.CloseIdle() }

@@ -3,11 +3,14 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/l4"
+	"github.com/pharos-lb/pharos/proxy/l7"
 	"github.com/pharos-lb/pharos/proxy/listener"
 )
 
@@ -19,6 +22,11 @@ type Options struct {
 
 	ConnectTimeout time.Duration // to one server; default 2 s
 	TCPIdleTimeout time.Duration // of a forwarded TCP connection, either way; default 1 h
+	Loops          int           // event loops for HTTP; default: one for each core that Go uses
+
+	// HTTP bounds the phases of HTTP sessions; nil: l7.DefaultTimeouts. Its
+	// Connect is replaced by ConnectTimeout.
+	HTTP *l7.Timeouts
 }
 
 func (o Options) withDefaults() Options {
@@ -31,14 +39,23 @@ func (o Options) withDefaults() Options {
 	if o.TCPIdleTimeout == 0 {
 		o.TCPIdleTimeout = time.Hour
 	}
+	if o.Loops == 0 {
+		o.Loops = runtime.GOMAXPROCS(0)
+	}
+	if o.HTTP == nil {
+		t := l7.DefaultTimeouts()
+		o.HTTP = &t
+	}
 	return o
 }
 
 // Proxy serves one Config at a time. Make one with [New], start it with Run,
 // then give it work with Apply.
 type Proxy struct {
+	opts    Options
 	log     *slog.Logger
 	forward *l4.Forwarder
+	http    *l7.Server // made by Run
 
 	changes chan struct{}
 	started chan struct{} // closed when Run has set all up
@@ -66,8 +83,8 @@ type state struct {
 
 // New returns a Proxy that does nothing until Run.
 func New(opts Options) (*Proxy, error) {
-	if opts.ConnectTimeout < 0 || opts.TCPIdleTimeout < 0 {
-		return nil, errors.New("proxy options: a timeout is negative")
+	if opts.ConnectTimeout < 0 || opts.TCPIdleTimeout < 0 || opts.Loops < 0 {
+		return nil, errors.New("proxy options: a timeout or the number of loops is negative")
 	}
 	opts = opts.withDefaults()
 	log := opts.Logger
@@ -75,6 +92,7 @@ func New(opts Options) (*Proxy, error) {
 		log = log.With("node", opts.NodeName)
 	}
 	return &Proxy{
+		opts:    opts,
 		log:     log,
 		forward: l4.New(log, l4.Timeouts{Connect: opts.ConnectTimeout, Idle: opts.TCPIdleTimeout}),
 		changes: make(chan struct{}, 1),
@@ -91,21 +109,43 @@ func New(opts Options) (*Proxy, error) {
 
 // Run serves until ctx ends, then closes every listener and connection at
 // once (for an end without loss, drain first), and returns when all
-// goroutines have ended. It may be called once.
+// goroutines have ended. It may be called once. It fails if the event loops
+// cannot be made, or break.
 func (p *Proxy) Run(ctx context.Context) error {
+	timeouts := *p.opts.HTTP
+	timeouts.Connect = p.opts.ConnectTimeout
+	http, err := l7.New(p.log, timeouts, p.opts.Loops)
+	if err != nil {
+		close(p.stopped)
+		return fmt.Errorf("start the proxy: %w", err)
+	}
+	p.http = http
+	stopLoops, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	loops := make(chan error, 1)
+	go func() { loops <- http.Run(stopLoops) }()
 	close(p.started)
-	<-ctx.Done()
+
+	select {
+	case <-ctx.Done():
+	case err = <-loops:
+		loops <- err
+	}
 	p.turn <- struct{}{}
 	close(p.stopped)
 	<-p.turn
 	// Nobody gets the turn any more: the state is ours.
 	p.stopListening()
 	p.stopChecks()
-	cutNow, cancel := context.WithCancel(context.Background())
-	cancel()
+	cutNow, cutNowDone := context.WithCancel(context.Background())
+	cutNowDone()
 	p.finishConnections(cutNow)
+	cancel()
+	if err = <-loops; err != nil {
+		err = fmt.Errorf("proxy event loop: %w", err)
+	}
 	p.group.Wait()
-	return nil
+	return err
 }
 
 // take waits for the turn to change what is served. The caller gives it back
@@ -113,6 +153,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 func (p *Proxy) take(ctx context.Context) error {
 	select {
 	case <-p.started:
+	case <-p.stopped:
+		return ErrStopped
 	case <-ctx.Done():
 		return ctx.Err()
 	}

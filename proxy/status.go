@@ -76,4 +76,27 @@ func (s *servedPool) status() PoolStatus {
 }
 
 // connections is the number of client connections open now.
-func (p *Proxy) connections() int { return p.forward.Open() }
+func (p *Proxy) connections() int {
+	if !p.running() {
+		return 0
+	}
+	return p.forward.Open() + p.http.Open()
+}
+
+// inFlight is the number of requests and connections being served.
+func (p *Proxy) inFlight() int {
+	if !p.running() {
+		return 0
+	}
+	return p.forward.Open() + p.http.InFlight()
+}
+
+// running reports whether Run has begun; p.http is there from then on.
+func (p *Proxy) running() bool {
+	select {
+	case <-p.started:
+		return true
+	default:
+		return false
+	}
+}

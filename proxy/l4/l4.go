@@ -154,9 +154,11 @@ func (f *Forwarder) connect(ctx context.Context, l *listener.Listener) (*net.TCP
 		if ctx.Err() != nil {
 			return nil, nil
 		}
-		f.log.Warn("connecting to a server failed", "listener", l.Name, "pool", p.Name(), "server", s.Name, "address", s.Address, "error", err)
+		if muted, log := s.ConnectFailed(time.Now()); log {
+			f.log.Warn("connecting to a server failed", "listener", l.Name, "pool", p.Name(), "server", s.Name, "address", s.Address, "error", err, "not_logged", muted)
+		}
 	}
-	f.log.Error("no server took the connection", "listener", l.Name, "pool", p.Name(), "tried", tried)
+	f.log.Debug("no server took the connection", "listener", l.Name, "pool", p.Name(), "tried", tried)
 	return nil, nil
 }
 

@@ -22,6 +22,9 @@ type Server struct {
 	// Connections counts requests or connections sent to it since start.
 	Connections atomic.Uint64
 
+	logged atomic.Int64  // Unix nanoseconds of the last logged connect failure
+	muted  atomic.Uint64 // failures since that were not
+
 	mu         sync.Mutex
 	machine    health.Machine
 	lastCheck  time.Time
@@ -42,6 +45,21 @@ func (s *Server) Health() Health {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Health{s.machine.State(), s.machine.Failures(), s.machine.Checked(), s.lastCheck, s.lastReason}
+}
+
+// logEvery bounds how often a server's connect failures are logged: under
+// load a dead server would else fill the log until its checks take it out.
+const logEvery = time.Second
+
+// ConnectFailed notes a failed connect, and says whether to log it, and how
+// many were not logged since the last one that was.
+func (s *Server) ConnectFailed(now time.Time) (muted uint64, log bool) {
+	last := s.logged.Load()
+	if now.UnixNano()-last < int64(logEvery) || !s.logged.CompareAndSwap(last, now.UnixNano()) {
+		s.muted.Add(1)
+		return 0, false
+	}
+	return s.muted.Swap(0), true
 }
 
 func (s *Server) observe(ok bool, reason string, at time.Time) (before, after health.State, first bool) {

@@ -1,0 +1,366 @@
+// Package epoll is the engine on epoll(7): edge-triggered, each socket
+// registered once, raw system calls, one thread for each loop.
+package epoll
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pharos-lb/pharos/proxy/l7/engine"
+)
+
+const (
+	// readSize is how much is read at once, into one buffer for each loop.
+	readSize = 64 << 10
+	// bufferSize is what unsent bytes are first copied into.
+	bufferSize = 16 << 10
+	// keptBuffers bounds how many of those a loop keeps for reuse.
+	keptBuffers = 64
+	maxEvents   = 256
+)
+
+// Loop is one event loop. Make it with [New]; Run runs it.
+type Loop struct {
+	epfd, wakefd int
+	began        time.Time
+	now          time.Duration
+	wheel        *engine.Wheel
+	in           []byte
+	buffers      [][]byte
+
+	slots  []slot
+	free   []int
+	again  []*conn   // have more to read
+	failed []failure // handlers to be told
+
+	acceptors []*Acceptor
+	// Load is the number of connections of the loop.
+	load atomic.Int64
+
+	mu     sync.Mutex
+	posted []func()
+	asleep bool // a post must write to wakefd
+	ended  bool
+}
+
+// slot is what epoll's user data points at. The generation tells events of
+// the present connection from late ones of a predecessor.
+type slot struct {
+	conn       *conn
+	acceptor   *Acceptor
+	generation uint32
+}
+
+type failure struct {
+	handler engine.Handler
+	err     error
+}
+
+// New returns a loop that holds two descriptors and does nothing until Run,
+// which must be called, and closes them in the end.
+func New() (*Loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_ = unix.Close(epfd)
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	l := &Loop{epfd: epfd, wakefd: wakefd, began: time.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
+	l.slots = append(l.slots, slot{}) // slot 0 is wakefd
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
+	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wakefd, &ev); err != nil {
+		_ = unix.Close(epfd)
+		_ = unix.Close(wakefd)
+		return nil, os.NewSyscallError("epoll_ctl", err)
+	}
+	return l, nil
+}
+
+// Run runs the loop, on a thread of its own, until done reports true after a
+// round of callbacks. Connections that are left are then reset without a word
+// to their handlers.
+func (l *Loop) Run(done func() bool) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer l.end()
+	events := make([]unix.EpollEvent, maxEvents)
+	for {
+		n, err := l.wait(events)
+		if err != nil {
+			return err
+		}
+		l.now = time.Since(l.began)
+		for i := range events[:n] {
+			l.dispatch(&events[i])
+		}
+		l.wheel.Advance(l.now)
+		l.runPosted()
+		l.readAgain()
+		l.tellFailed()
+		if done() {
+			return nil
+		}
+	}
+}
+
+// wait waits for events, timers and posts.
+func (l *Loop) wait(events []unix.EpollEvent) (int, error) {
+	// First without blocking, and without telling the scheduler: under load
+	// there is nearly always something.
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno == 0 && n > 0 {
+		return int(n), nil
+	}
+	if errno != 0 && errno != unix.EINTR {
+		return 0, os.NewSyscallError("epoll_wait", errno)
+	}
+	timeout := -1
+	if d, ok := l.wheel.Next(time.Since(l.began)); ok {
+		timeout = int((d + time.Millisecond - 1) / time.Millisecond)
+	}
+	l.mu.Lock()
+	if len(l.posted) > 0 {
+		timeout = 0
+	}
+	l.asleep = true
+	l.mu.Unlock()
+	if len(l.again) > 0 || len(l.failed) > 0 {
+		timeout = 0
+	}
+	m, err := unix.EpollWait(l.epfd, events, timeout)
+	l.mu.Lock()
+	l.asleep = false
+	l.mu.Unlock()
+	switch err {
+	case nil:
+		return m, nil
+	case unix.EINTR:
+		return 0, nil
+	}
+	return 0, os.NewSyscallError("epoll_wait", err)
+}
+
+func (l *Loop) dispatch(ev *unix.EpollEvent) {
+	if ev.Fd == 0 {
+		var b [8]byte
+		_, _ = unix.Read(l.wakefd, b[:])
+		return
+	}
+	s := &l.slots[ev.Fd]
+	if s.generation != uint32(ev.Pad) {
+		return // closed earlier in this round
+	}
+	switch {
+	case s.conn != nil:
+		s.conn.event(ev.Events)
+	case s.acceptor != nil:
+		s.acceptor.ready(l)
+	}
+}
+
+// add registers a descriptor under a slot of its own.
+func (l *Loop) add(fd int, events uint32, c *conn, a *Acceptor) (int, error) {
+	var i int
+	if n := len(l.free); n > 0 {
+		i, l.free = l.free[n-1], l.free[:n-1]
+	} else {
+		i = len(l.slots)
+		l.slots = append(l.slots, slot{})
+	}
+	s := &l.slots[i]
+	s.conn, s.acceptor = c, a
+	ev := unix.EpollEvent{Events: events, Fd: int32(i), Pad: int32(s.generation)}
+	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		l.remove(i)
+		return 0, os.NewSyscallError("epoll_ctl", err)
+	}
+	return i, nil
+}
+
+func (l *Loop) remove(i int) {
+	s := &l.slots[i]
+	s.conn, s.acceptor = nil, nil
+	s.generation++
+	l.free = append(l.free, i)
+}
+
+func (l *Loop) release(c *conn) {
+	if c.slot > 0 {
+		l.remove(c.slot)
+		c.slot = 0
+	}
+	l.load.Add(-1)
+}
+
+// later gives c another turn at reading in this round or the next.
+func (l *Loop) later(c *conn) {
+	if !c.queued {
+		c.queued = true
+		l.again = append(l.again, c)
+	}
+}
+
+func (l *Loop) readAgain() {
+	for i := range len(l.again) { // those that are added wait for the next round
+		c := l.again[i]
+		l.again[i] = nil
+		c.queued = false
+		if !c.dead {
+			c.read()
+		}
+	}
+	n := len(l.again)
+	k := 0
+	for i := range n {
+		if l.again[i] != nil {
+			l.again[k] = l.again[i]
+			k++
+		}
+	}
+	clear(l.again[k:])
+	l.again = l.again[:k]
+}
+
+func (l *Loop) tellFailed() {
+	for i := 0; i < len(l.failed); i++ {
+		f := l.failed[i]
+		l.failed[i] = failure{}
+		f.handler.Closed(f.err)
+	}
+	l.failed = l.failed[:0]
+}
+
+// Post implements [engine.Loop].
+func (l *Loop) Post(f func()) bool {
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return false
+	}
+	l.posted = append(l.posted, f)
+	wake := l.asleep
+	l.asleep = false
+	if wake {
+		// Under the lock: end closes wakefd.
+		_, _ = unix.Write(l.wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	}
+	l.mu.Unlock()
+	return true
+}
+
+func (l *Loop) runPosted() {
+	l.mu.Lock()
+	posted := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, f := range posted {
+		f()
+	}
+}
+
+func (l *Loop) end() {
+	l.mu.Lock()
+	l.ended = true
+	posted := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, f := range posted {
+		f() // whoever posted waits for it
+	}
+	for i := range l.slots {
+		if c := l.slots[i].conn; c != nil {
+			c.Abort()
+		}
+	}
+	_ = unix.Close(l.epfd)
+	_ = unix.Close(l.wakefd)
+}
+
+// Now implements [engine.Loop].
+func (l *Loop) Now() time.Duration { return l.now }
+
+// Arm implements [engine.Loop].
+func (l *Loop) Arm(t *engine.Timer, d time.Duration) { l.wheel.Arm(t, l.now, d) }
+
+// Disarm implements [engine.Loop].
+func (l *Loop) Disarm(t *engine.Timer) { l.wheel.Disarm(t) }
+
+// Load is the number of connections of the loop. Safe from anywhere.
+func (l *Loop) Load() int { return int(l.load.Load()) }
+
+func (l *Loop) takeBuffer() []byte {
+	if n := len(l.buffers); n > 0 {
+		b := l.buffers[n-1]
+		l.buffers = l.buffers[:n-1]
+		return b
+	}
+	return make([]byte, 0, bufferSize)
+}
+
+func (l *Loop) giveBuffer(b []byte) {
+	if b != nil && len(l.buffers) < keptBuffers && cap(b) <= 2*readSize {
+		l.buffers = append(l.buffers, b[:0])
+	}
+}
+
+const connEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+
+// Dial implements [engine.Loop].
+func (l *Loop) Dial(address netip.AddrPort, h engine.Handler) engine.Conn {
+	c := &conn{loop: l, handler: h, peer: address, connecting: true}
+	l.load.Add(1)
+	family, sa := sockaddr(address)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		c.dead = true
+		c.handler = nil
+		l.load.Add(-1)
+		l.failed = append(l.failed, failure{h, os.NewSyscallError("socket", err)})
+		return c
+	}
+	c.fd = fd
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	err = unix.Connect(fd, sa)
+	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		c.fail(os.NewSyscallError("connect", err))
+		return c
+	}
+	// Registered after connect: before it, a socket reports a hang-up.
+	if c.slot, err = l.add(fd, connEvents, c, nil); err != nil {
+		c.fail(err)
+	}
+	return c
+}
+
+// Adopt makes fd, an accepted socket, a connection of the loop. It owns fd.
+func (l *Loop) Adopt(fd int, peer netip.AddrPort, handler func(engine.Conn) engine.Handler) {
+	c := &conn{loop: l, fd: fd, peer: peer}
+	l.load.Add(1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	c.handler = handler(c)
+	slot, err := l.add(fd, connEvents, c, nil)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.slot = slot
+}
+
+func sockaddr(a netip.AddrPort) (int, unix.Sockaddr) {
+	ip := a.Addr().Unmap()
+	if ip.Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
+}

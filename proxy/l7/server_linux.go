@@ -1,0 +1,184 @@
+// Package l7 proxies HTTP/1.1 on event loops: a session state machine for
+// each client connection, which knows nothing of how bytes move, on an engine
+// that moves them.
+package l7
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pharos-lb/pharos/proxy/l7/engine"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/epoll"
+	"github.com/pharos-lb/pharos/proxy/listener"
+)
+
+// Server serves HTTP listeners on event loops. Make one with [New], start it
+// with Run.
+type Server struct {
+	shared
+	loops   []*epoll.Loop
+	workers map[*epoll.Loop]*worker // read-only after New
+	ending  atomic.Bool
+}
+
+// New returns a server of so many loops, at least 1. It holds descriptors
+// from here on: Run must be called, and closes them.
+func New(log *slog.Logger, timeouts Timeouts, loops int) (*Server, error) {
+	s := &Server{shared: shared{log: log, timeouts: timeouts}, workers: make(map[*epoll.Loop]*worker)}
+	for range loops {
+		l, err := epoll.New()
+		if err != nil {
+			s.ending.Store(true)
+			return nil, errors.Join(fmt.Errorf("make an event loop: %w", err), s.Run(context.Background()))
+		}
+		s.loops = append(s.loops, l)
+		s.workers[l] = newWorker(&s.shared, l)
+	}
+	return s, nil
+}
+
+// Run runs the loops until ctx ends, or one fails, which ends all. Then it
+// resets the connections that are left, and returns when all is closed.
+// Acceptors must be stopped before ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	errs := make([]error, len(s.loops))
+	var running sync.WaitGroup
+	stop := context.AfterFunc(ctx, s.end)
+	defer stop()
+	for i, l := range s.loops {
+		running.Go(func() {
+			if errs[i] = l.Run(s.ending.Load); errs[i] != nil {
+				s.end()
+			}
+		})
+	}
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+func (s *Server) end() {
+	s.ending.Store(true)
+	for _, l := range s.loops {
+		l.Post(func() { s.workers[l].closeUpstreams() })
+	}
+}
+
+// Acceptor accepts connections from one socket for one listener.
+type Acceptor struct{ acceptor *epoll.Acceptor }
+
+// Acceptor returns an acceptor of a listening socket's descriptor, which it
+// owns, for l. It does nothing until Start.
+func (s *Server) Acceptor(fd int, l *listener.Listener) *Acceptor {
+	return &Acceptor{epoll.NewAcceptor(fd, s.loops, func(loop *epoll.Loop) func(engine.Conn) engine.Handler {
+		return func(c engine.Conn) engine.Handler { return s.workers[loop].accept(l, c) }
+	}, func(err error) {
+		s.log.Error("accepting a connection failed", "listener", l.Name, "error", err)
+	})}
+}
+
+// Start begins to accept.
+func (a *Acceptor) Start() { a.acceptor.Start() }
+
+// Stop ends it, and returns when nothing more is accepted.
+func (a *Acceptor) Stop() { a.acceptor.Stop() }
+
+// Adopt serves a connection that was accepted elsewhere. It owns fd.
+func (s *Server) Adopt(fd int, l *listener.Listener) {
+	var peer netip.AddrPort
+	if sa, err := unix.Getpeername(fd); err == nil {
+		peer = epoll.AddrPort(sa)
+	}
+	loop := s.loops[0]
+	for _, other := range s.loops {
+		if other.Load() < loop.Load() {
+			loop = other
+		}
+	}
+	if !loop.Post(func() {
+		loop.Adopt(fd, peer, func(c engine.Conn) engine.Handler { return s.workers[loop].accept(l, c) })
+	}) {
+		_ = unix.Close(fd)
+	}
+}
+
+// Open is the number of client connections.
+func (s *Server) Open() int { return int(s.open.Load()) }
+
+// InFlight is the number of requests being served.
+func (s *Server) InFlight() int { return int(s.inFlight.Load()) }
+
+// Mark begins a new generation of requests: Drain tells how many it cut of
+// those before.
+func (s *Server) Mark() { s.generation.Add(1) }
+
+// CloseIdle closes the idle connections of clients whose listener is closing,
+// soon.
+func (s *Server) CloseIdle() { s.closeIdle(false) }
+
+func (s *Server) closeIdle(unused bool) {
+	for _, l := range s.loops {
+		l.Post(func() { s.workers[l].closeIdle(unused) })
+	}
+}
+
+// Drain waits until all client connections are closed or ctx ends, cuts the
+// rest, and returns how many of those had a request in flight: all, and the
+// ones since before the last Mark. Every listener must be closing, and every
+// acceptor stopped.
+func (s *Server) Drain(ctx context.Context) (cut, older int) {
+	s.settle()
+	look := time.NewTicker(10 * time.Millisecond)
+	defer look.Stop()
+	for s.open.Load() > 0 {
+		s.closeIdle(true)
+		select {
+		case <-look.C:
+			continue
+		case <-ctx.Done():
+		}
+		return s.abortAll()
+	}
+	return 0, 0
+}
+
+func (s *Server) abortAll() (cut, older int) {
+	type count struct{ cut, older int }
+	counts := make(chan count, len(s.loops))
+	waiting := 0
+	for _, l := range s.loops {
+		if l.Post(func() {
+			c, o := s.workers[l].abortAll()
+			counts <- count{c, o}
+		}) {
+			waiting++
+		}
+	}
+	for range waiting {
+		c := <-counts
+		cut, older = cut+c.cut, older+c.older
+	}
+	return cut, older
+}
+
+// settle waits until the loops have run what was posted before: connections
+// may be on their way from one to another.
+func (s *Server) settle() {
+	ran := make(chan struct{}, len(s.loops))
+	waiting := 0
+	for _, l := range s.loops {
+		if l.Post(func() { ran <- struct{}{} }) {
+			waiting++
+		}
+	}
+	for range waiting {
+		<-ran
+	}
+}

@@ -1,0 +1,145 @@
+package l7
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/pharos-lb/pharos/proxy/l7/engine"
+	"github.com/pharos-lb/pharos/proxy/l7/http1"
+	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/pool"
+)
+
+// Timeouts bound the phases of a session. All must be above 0.
+type Timeouts struct {
+	Header   time.Duration // from a request's first byte (or the connection's beginning) to the end of its head
+	Idle     time.Duration // between two requests of a client
+	Connect  time.Duration // to one server
+	Exchange time.Duration // nothing moves while a request is served: to 408, 504, or a cut
+	Upstream time.Duration // an idle connection to a server is kept; below the server's own limit
+	Tunnel   time.Duration // nothing moves in an upgraded connection
+	Linger   time.Duration // what a client still sends is read before closing, so that it gets the answer
+}
+
+// DefaultTimeouts are the timeouts that suit most sites.
+func DefaultTimeouts() Timeouts {
+	return Timeouts{
+		Header:   10 * time.Second,
+		Idle:     60 * time.Second,
+		Connect:  2 * time.Second,
+		Exchange: 60 * time.Second,
+		Upstream: 4 * time.Second, // Node.js closes after 5 s
+		Tunnel:   time.Hour,
+		Linger:   2 * time.Second,
+	}
+}
+
+// shared is what the workers of one server share.
+type shared struct {
+	log      *slog.Logger
+	timeouts Timeouts
+	open     atomic.Int64 // client connections
+	inFlight atomic.Int64 // requests and tunnels being served
+	// generation counts the drains begun, to tell requests from before one.
+	generation atomic.Uint32
+}
+
+// worker is the sessions of one loop, and what they share without locks. All
+// of it runs on the loop.
+type worker struct {
+	*shared
+	loop     engine.Loop
+	sessions []*session
+	idle     map[*pool.Server]*idleServers
+
+	// One of each, since nothing is parsed across callbacks.
+	request        http1.Request
+	response       http1.Response
+	requestLimits  http1.Limits
+	responseLimits http1.Limits
+	out            []byte
+}
+
+func newWorker(s *shared, loop engine.Loop) *worker {
+	return &worker{
+		shared:         s,
+		loop:           loop,
+		idle:           make(map[*pool.Server]*idleServers),
+		requestLimits:  http1.RequestLimits(),
+		responseLimits: http1.ResponseLimits(),
+	}
+}
+
+// accept makes the session of a new client connection of l.
+func (w *worker) accept(l *listener.Listener, conn engine.Conn) engine.Handler {
+	s := &session{w: w, l: l, conn: conn, index: len(w.sessions), active: w.loop.Now()}
+	s.peer = conn.Peer().Addr().Unmap().AppendTo(s.peerText[:0])
+	s.timer.Fire = s.expired
+	w.sessions = append(w.sessions, s)
+	w.open.Add(1)
+	l.Open.Add(1)
+	l.Accepted.Add(1)
+	w.loop.Arm(&s.timer, w.timeouts.Header)
+	return s
+}
+
+// forget takes a session out of the list.
+func (w *worker) forget(s *session) {
+	last := len(w.sessions) - 1
+	w.sessions[s.index] = w.sessions[last]
+	w.sessions[s.index].index = s.index
+	w.sessions[last] = nil
+	w.sessions = w.sessions[:last]
+}
+
+// closeIdle closes idle connections of listeners that are closing. Those that
+// have not sent a request yet were just made, and are about to; they are
+// closed only if unused says so, and if they had a second.
+func (w *worker) closeIdle(unused bool) {
+	for i := len(w.sessions) - 1; i >= 0; i-- {
+		s := w.sessions[i]
+		if s.phase != awaitHead || len(s.in) > 0 || !s.l.Closing() {
+			continue
+		}
+		if s.served > 0 || unused && w.loop.Now()-s.active > time.Second {
+			s.conn.Close()
+			s.end()
+		}
+	}
+}
+
+// abortAll resets all connections, and returns how many had something in
+// flight, and how many of these since before the present generation.
+func (w *worker) abortAll() (cut, older int) {
+	for len(w.sessions) > 0 {
+		s := w.sessions[len(w.sessions)-1]
+		if s.inExchange {
+			cut++
+			if s.generation != w.generation.Load() {
+				older++
+			}
+		}
+		s.conn.Abort()
+		s.end()
+	}
+	return cut, older
+}
+
+// closeUpstreams closes the idle connections to servers.
+func (w *worker) closeUpstreams() {
+	for _, list := range w.idle {
+		for len(list.conns) > 0 {
+			list.conns[len(list.conns)-1].drop()
+		}
+	}
+	clear(w.idle)
+}
+
+// reclaim drops a buffer that one large message has blown up.
+func reclaim(b []byte) []byte {
+	if cap(b) > 16<<10 {
+		return nil
+	}
+	return b[:0]
+}
