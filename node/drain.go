@@ -3,11 +3,17 @@ package node
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"time"
 
-	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/proxy"
+)
+
+// lingerShare is the part of a drain's time that connections in flight get to
+// end by themselves before the withdrawal, which makes the router send their
+// packets to another node. lingerPoll is how often they are counted.
+const (
+	lingerShare = 2
+	lingerPoll  = 20 * time.Millisecond
 )
 
 // How long a drain waits, after the withdrawal, for the routers to have taken
@@ -23,26 +29,36 @@ const (
 
 // DrainResult says how a drain went.
 type DrainResult struct {
-	Converged time.Duration // from the request until the routers sent nothing new
-	Took      time.Duration // until the end
+	Lingered  time.Duration // until what was in flight had ended, or half of the time was over
+	Converged time.Duration // from the withdrawal until the routers sent nothing new
+	Took      time.Duration // all in all
 	Report    proxy.DrainReport
 }
 
-// Drain withdraws the VIPs, waits until the routers have converged, finishes
-// what is in flight until ctx ends, closes the listeners, and only then removes
-// the addresses. stop says that the process is going away: the gates then give
-// that reason, and there is no way back.
+// Drain tells clients to go, lets what is in flight end (for half of the time
+// that ctx leaves, since the withdrawal cuts what is still open when the
+// router spreads flows anew), withdraws the VIPs, waits until the routers have
+// converged, closes the listeners, finishes or at the end of ctx cuts the
+// rest, and only then removes the addresses. stop says that the process is
+// going away: the gates then give that reason, and there is no way back.
 func (r *reconciler) Drain(ctx context.Context, stop bool) (DrainResult, error) {
 	start := time.Now()
-	var already, underWay bool
-	// The request itself is not bound to ctx: a stop must begin even when its
-	// time for finishing is zero.
-	err := r.do(context.WithoutCancel(ctx), func(context.Context) {
-		underWay = r.draining && !r.drained
-		already = r.drained
-		if underWay && !stop {
-			return
-		}
+	if !r.drainUnderWay.CompareAndSwap(false, true) {
+		return DrainResult{}, errDrainUnderWay
+	}
+	defer r.drainUnderWay.Store(false)
+	if v := r.View(); v.Drained {
+		return DrainResult{Took: time.Since(start)}, nil
+	}
+	r.proxy.BeginDrain()
+	r.awaitLingering(ctx, start)
+	result := DrainResult{Lingered: time.Since(start)}
+
+	// The requests are not bound to ctx: a stop must withdraw even when its
+	// time for finishing is over.
+	unbound := context.WithoutCancel(ctx)
+	withdrawn := time.Now()
+	err := r.do(unbound, func(context.Context) {
 		if stop {
 			r.stopping = true
 			return
@@ -50,42 +66,58 @@ func (r *reconciler) Drain(ctx context.Context, stop bool) (DrainResult, error) 
 		r.draining = true
 		r.keepDraining()
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return DrainResult{}, err
-	case underWay && !stop:
-		return DrainResult{}, errDrainUnderWay
-	case already:
-		return DrainResult{Took: time.Since(start)}, nil
 	}
 	// The step that followed has withdrawn: nothing but the routers' own time
 	// stands between us and the last new connection.
 	r.awaitQuiet(ctx)
-	converged := time.Since(start)
-	r.proxy.BeginDrain()
-	report := r.proxy.FinishDrain(ctx)
-	err = r.do(context.WithoutCancel(ctx), func(runCtx context.Context) {
+	result.Converged = time.Since(withdrawn)
+	result.Report = r.proxy.FinishDrain(ctx)
+	err = r.do(unbound, func(runCtx context.Context) {
 		r.drained = true
 		if r.running != nil {
 			if err := r.proxy.Apply(runCtx, r.proxyConfig(r.running.Config)); err != nil {
-				r.logger.Error("listeners could not be closed after the drain", "error", err)
+				r.logger.Error("the configuration could not be applied after the drain", "error", err)
 			}
 		}
 		r.setAddresses(nil)
 	})
-	result := DrainResult{Converged: converged, Took: time.Since(start), Report: report}
-	r.logger.Info("drained", "converged", converged, "took", result.Took, "finished", report.Finished, "cut", report.Cut)
+	result.Took = time.Since(start)
+	r.logger.Info("drained", "lingered", result.Lingered, "converged", result.Converged, "took", result.Took,
+		"finished", result.Report.Finished, "cut", result.Report.Cut)
 	return result, err
+}
+
+// awaitLingering returns when what was in flight at the start has ended, or a
+// share of ctx's time is over.
+func (r *reconciler) awaitLingering(ctx context.Context, start time.Time) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, start.Add(deadline.Sub(start)/lingerShare))
+		defer cancel()
+	}
+	ticker := time.NewTicker(lingerPoll)
+	defer ticker.Stop()
+	for r.proxy.Lingering() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 // Undrain brings a drained node back: listeners and addresses at once,
 // announcements when the gates open.
 func (r *reconciler) Undrain(ctx context.Context) error {
+	if !r.drainUnderWay.CompareAndSwap(false, true) {
+		return errDrainUnderWay
+	}
+	defer r.drainUnderWay.Store(false)
 	var refused error
 	err := r.do(ctx, func(runCtx context.Context) {
 		switch {
-		case r.draining && !r.drained:
-			refused = errDrainUnderWay
 		case r.draining && r.running != nil:
 			r.drained = false
 			r.setAddresses(vipAddresses(r.running.Config))
@@ -144,9 +176,4 @@ func accepted(s proxy.Status) uint64 {
 		n += l.Accepted
 	}
 	return n
-}
-
-// equalState compares by value, the MEDs behind their pointers included.
-func equalState(a, b bgp.State) bool {
-	return reflect.DeepEqual(a, b)
 }

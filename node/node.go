@@ -2,3 +2,325 @@
 // the parts in order, translates the cluster's configuration into theirs, and
 // is the only place that decides whether a VIP is announced.
 package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/cluster/api"
+	"github.com/pharos-lb/pharos/cluster/member"
+	"github.com/pharos-lb/pharos/cluster/registry"
+	"github.com/pharos-lb/pharos/cluster/security"
+	"github.com/pharos-lb/pharos/cluster/store"
+	"github.com/pharos-lb/pharos/proxy"
+	"github.com/pharos-lb/pharos/vip/addr"
+)
+
+// Options are what a node needs beside the files in its directory.
+type Options struct {
+	Dir     string // the data directory, made by `pharos init` or `pharos join`
+	Version string // of the software, for status
+	Logger  *slog.Logger
+}
+
+// Node is one member of a cluster, in this process.
+type Node struct {
+	opts     Options
+	config   Config
+	logger   *slog.Logger
+	identity *security.Identity
+	started  time.Time
+
+	speaker    *bgp.Speaker
+	addrs      *addr.Manager
+	proxy      *proxy.Proxy
+	reconciler *reconciler
+
+	listener net.Listener // of the control port
+	mux      *security.Mux
+	store    *store.Store
+	known    bool // there was Raft state before: the node has been a member
+	members  *member.Membership
+	api      *api.Server
+	joins    *security.JoinServer
+}
+
+// New reads and checks all that a node has on disk and takes its control port,
+// so that what cannot work is told before anything runs. It starts nothing.
+func New(opts Options) (_ *Node, err error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{opts: opts, started: time.Now()}
+	if n.config, err = LoadConfig(opts.Dir); err != nil {
+		return nil, err
+	}
+	n.logger = opts.Logger.With("node", n.config.Name)
+	if n.identity, err = security.Load(opts.Dir); err != nil {
+		return nil, err
+	}
+	if n.identity.Name() != n.config.Name {
+		return nil, fmt.Errorf("the certificate in %s is of node %q, but the node file names %q: a node cannot be renamed, join it anew",
+			security.Path(opts.Dir), n.identity.Name(), n.config.Name)
+	}
+	if n.listener, err = net.Listen("tcp", n.config.Address); err != nil {
+		return nil, fmt.Errorf("take the control port: %w: is a pharos running here already, or is the address not this machine's? (address in %s)",
+			err, filepath.Join(opts.Dir, configFile))
+	}
+	defer func() {
+		if err != nil {
+			_ = n.listener.Close()
+		}
+	}()
+	n.mux = security.NewMux(security.MuxConfig{Listener: n.listener, Identity: n.identity, Authorize: n.authorize, Logger: n.logger})
+	if n.known, err = store.HasState(opts.Dir); err != nil {
+		return nil, err
+	}
+	if n.store, err = store.Open(n.storeConfig()); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = n.store.Close()
+		}
+	}()
+	if n.members, err = member.New(n.memberConfig()); err != nil {
+		return nil, err
+	}
+	if err = n.newDataPlane(); err != nil {
+		return nil, err
+	}
+	n.api, err = api.NewServer(api.Config{
+		Identity: n.identity, Cluster: clusterAPI{n}, Node: nodeAPI{n}, Liveness: livenessAPI{n}, Logger: n.logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.joins = security.NewJoinServer(n.identity, n.api.Admitter(), n.logger)
+	return n, nil
+}
+
+func (n *Node) newDataPlane() (err error) {
+	n.speaker = bgp.New(bgp.Config{Logger: n.logger})
+	n.addrs = addr.New(addr.Config{StateFile: filepath.Join(n.opts.Dir, "addresses.json"), Logger: n.logger})
+	if n.proxy, err = proxy.New(proxy.Options{Logger: n.logger, NodeName: n.config.Name}); err != nil {
+		return err
+	}
+	draining, err := loadDraining(n.opts.Dir)
+	if err != nil {
+		return err
+	}
+	n.reconciler = newReconciler(n.config, n.speaker, n.addrs, n.proxy, stateFiles{
+		saveApplied:  func(s registry.Snapshot) error { return store.SaveApplied(n.opts.Dir, s) },
+		saveDraining: func(d bool) error { return saveDraining(n.opts.Dir, d) },
+		draining:     draining,
+	}, n.logger)
+	return nil
+}
+
+func (n *Node) storeConfig() store.Config {
+	return store.Config{
+		Dir: n.opts.Dir, Name: n.config.Name, Address: n.config.Address,
+		Transport: raftTransport{n.mux.Raft(), n.identity}, Logger: n.logger,
+	}
+}
+
+// raftTransport carries Raft over the control port.
+type raftTransport struct {
+	net.Listener
+	identity *security.Identity
+}
+
+func (t raftTransport) Dial(address string, timeout time.Duration) (net.Conn, error) {
+	return t.identity.DialRaft(context.Background(), address, timeout)
+}
+
+// authorize keeps removed members out of the control API. Raft is open to every
+// certificate of the cluster: a node that was down must be able to hear a
+// leader that it does not know yet.
+func (n *Node) authorize(proto, name string) bool {
+	return proto != security.ProtoGRPC || api.Admitted(n.store.State(), name)
+}
+
+// task is a part that runs until its context ends.
+type task struct {
+	name string
+	run  func(context.Context) error
+}
+
+// Run serves until ctx ends, then withdraws, drains and stops.
+//
+// Start: what carries traffic comes first, on the configuration kept on disk,
+// and needs nobody else; the control plane follows. Stop: the reverse of what
+// clients notice. Withdraw first (in Drain), end the BGP sessions once nothing
+// is announced, then say farewell to the cluster, and stop the rest.
+//
+// A part of the control plane that fails while running is logged and shown in
+// status, and stops nothing: serving does not depend on it. It is an error of
+// Run only when the data plane fails.
+func (n *Node) Run(ctx context.Context) error {
+	if removed, err := n.addrs.CleanUp(); err != nil {
+		n.logger.Warn("what an earlier run left on the loopback interface could not be removed", "error", err)
+	} else if len(removed) > 0 {
+		n.logger.Info("removed VIPs that an earlier run had left", "addresses", removed)
+	}
+	if err := n.addrs.Prepare(); err != nil {
+		n.logger.Warn("the kernel may answer ARP for a VIP", "error", err)
+	}
+
+	// The parts must outlive ctx: the drain needs them.
+	base := context.WithoutCancel(ctx)
+	dataCtx, stopData := context.WithCancelCause(base)
+	defer stopData(nil)
+	var data, bgpGroup, control sync.WaitGroup
+	fatal := func(t task) func() {
+		return func() {
+			if err := t.run(dataCtx); err != nil {
+				stopData(fmt.Errorf("%s: %w", t.name, err))
+			}
+		}
+	}
+	data.Go(fatal(task{"proxy", n.proxy.Run}))
+	data.Go(fatal(task{"reconciler", n.reconciler.Run}))
+	bgpCtx, stopBGP := context.WithCancel(base)
+	defer stopBGP()
+	bgpGroup.Go(func() {
+		if err := n.speaker.Run(bgpCtx); err != nil {
+			stopData(fmt.Errorf("BGP speaker: %w", err))
+		}
+	})
+	n.serveLastApplied()
+
+	controlCtx, stopControl := context.WithCancel(base)
+	defer stopControl()
+	for _, t := range []task{
+		{"control port", n.mux.Run},
+		{"raft", n.store.Run},
+		{"control API", func(ctx context.Context) error { return n.api.Run(ctx, n.mux.GRPC()) }},
+		{"join server", func(ctx context.Context) error { return n.joins.Run(ctx, n.mux.Join()) }},
+		{"heartbeats", n.members.Run},
+		{"registration", n.register},
+		{"configuration watch", n.followStore},
+		{"heartbeat contents", n.describeToMembers},
+	} {
+		control.Go(func() {
+			if err := t.run(controlCtx); err != nil && controlCtx.Err() == nil {
+				n.logger.Error("a part of the control plane stopped, serving goes on", "part", t.name, "error", err)
+			}
+		})
+	}
+
+	n.logger.Info("node runs", "address", n.config.Address, "version", n.opts.Version)
+	select {
+	case <-ctx.Done():
+	case <-dataCtx.Done():
+	}
+	failure := context.Cause(dataCtx)
+	drainCtx, cancel := context.WithTimeout(base, n.config.DrainTimeout)
+	if _, err := n.reconciler.Drain(drainCtx, true); err != nil && failure == nil {
+		n.logger.Warn("the node stops without a whole drain", "error", err)
+	}
+	cancel()
+	stopBGP()
+	bgpGroup.Wait()
+	stopControl()
+	control.Wait()
+	stopData(nil)
+	data.Wait()
+	if err := errors.Join(n.addrs.RemoveAll(), n.addrs.Restore()); err != nil {
+		n.logger.Warn("the loopback interface could not be left as it was", "error", err)
+	}
+	n.logger.Info("node stopped")
+	if failure != nil && !errors.Is(failure, context.Canceled) {
+		return failure
+	}
+	return nil
+}
+
+// serveLastApplied makes a restarted node serve before it has found anybody.
+func (n *Node) serveLastApplied() {
+	snap, ok, err := store.LoadApplied(n.opts.Dir)
+	if err != nil {
+		n.logger.Error("the last applied configuration cannot be read, waiting for the cluster's", "error", err)
+	}
+	if ok {
+		n.logger.Info("serving the last applied configuration", "version", snap.Version)
+		n.reconciler.Offer(snap)
+	}
+}
+
+// followStore hands each new configuration to the reconciler.
+func (n *Node) followStore(ctx context.Context) error {
+	for {
+		state, next := n.store.Watch()
+		if state.Snapshot.Version > 0 {
+			n.reconciler.Offer(state.Snapshot)
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// register makes this node a voter at its present address, if it is not one.
+func (n *Node) register(ctx context.Context) error {
+	if n.known {
+		if _, _, err := n.store.WaitLeader(ctx); err != nil {
+			return err
+		}
+		self := store.Voter{Name: n.config.Name, Address: n.config.Address}
+		if slices.Contains(n.store.Voters(), self) {
+			return nil
+		}
+	}
+	return n.api.RegisterAt(ctx, n.config.Address, n.peerAddresses)
+}
+
+// peerAddresses lists control addresses of the other members.
+func (n *Node) peerAddresses() []string {
+	seen := map[string]bool{n.config.Address: true}
+	var out []string
+	add := func(address string) {
+		if !seen[address] {
+			seen[address] = true
+			out = append(out, address)
+		}
+	}
+	for _, m := range n.store.State().Members {
+		add(m.Address)
+	}
+	for _, v := range n.store.Voters() {
+		add(v.Address)
+	}
+	for _, p := range n.config.Peers {
+		add(p)
+	}
+	return out
+}
+
+// gossipSeeds are where the other members' heartbeats are found. Members
+// gossip on the port that this node does, at their control address.
+func (n *Node) gossipSeeds() []string {
+	own, err := parseHostPort(n.config.Gossip)
+	if err != nil {
+		return nil // Validate has refused it long ago
+	}
+	var out []string
+	for _, control := range n.peerAddresses() {
+		if ap, err := parseHostPort(control); err == nil {
+			out = append(out, netip.AddrPortFrom(ap.Addr(), own.Port()).String())
+		}
+	}
+	return out
+}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,8 @@ type addresses interface {
 	// Reconcile puts exactly these on the loopback interface; the error names
 	// those that it could not.
 	Reconcile([]netip.Addr) error
-	Missing() []netip.Addr
+	// Missing are those of them that are not there, whatever the cause.
+	Missing() ([]netip.Addr, error)
 }
 
 // dataPlane is what it needs of proxy.
@@ -37,6 +39,9 @@ type dataPlane interface {
 	Status() proxy.Status
 	Changes() <-chan struct{}
 	BeginDrain()
+	// Lingering is the number of connections that BeginDrain found in flight
+	// and that are still open.
+	Lingering() int
 	FinishDrain(context.Context) proxy.DrainReport
 }
 
@@ -54,9 +59,11 @@ type reconciler struct {
 	saveDraining func(bool) error
 
 	requests chan func(context.Context)
-	ended    chan struct{}          // closed when Run has returned
-	latest   chan registry.Snapshot // of size 1: only the newest matters
-	view     atomic.Pointer[View]
+	ended    chan struct{} // closed when Run has returned
+	// drainUnderWay admits one drain or undrain at a time.
+	drainUnderWay atomic.Bool
+	latest        chan registry.Snapshot // of size 1: only the newest matters
+	view          atomic.Pointer[View]
 
 	running  *registry.Snapshot // nil: none yet
 	failed   *registry.Snapshot // newer than running, could not be applied
@@ -114,10 +121,14 @@ func (r *reconciler) Run(ctx context.Context) error {
 	r.timer = time.NewTimer(stepInterval)
 	defer r.timer.Stop()
 	for {
+		latest := r.latest
+		if r.stopping || r.draining && !r.drained {
+			latest = nil // the proxy is busy draining: the newest waits for its end
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case snap := <-r.latest:
+		case snap := <-latest:
 			r.adopt(ctx, snap)
 		case request := <-r.requests:
 			request(ctx)
@@ -125,7 +136,7 @@ func (r *reconciler) Run(ctx context.Context) error {
 		case <-r.speaker.Events():
 		case <-r.timer.C:
 		}
-		if r.failed != nil && !time.Now().Before(r.retryAt) {
+		if latest != nil && r.failed != nil && !time.Now().Before(r.retryAt) {
 			r.adopt(ctx, *r.failed)
 		}
 		r.step(ctx)
@@ -212,13 +223,10 @@ func (r *reconciler) carryOut(ctx context.Context, snap registry.Snapshot) error
 		state, err := bgpState(r.running.Config, r.self, func(vip string) bool {
 			return r.gates[vip].Open && !slices.ContainsFunc(vipOf(r.running.Config, vip).Addresses, gone)
 		})
-		if err == nil {
-			err = r.speaker.Reconcile(ctx, state)
-		}
 		if err != nil {
 			return fmt.Errorf("withdraw the VIPs that go: %w", err)
 		}
-		r.lastBGP = nil
+		r.handOver(ctx, state)
 	}
 	if !r.drained {
 		r.setAddresses(append(slices.Clone(before), after...))
@@ -256,7 +264,10 @@ func (r *reconciler) setAddresses(want []netip.Addr) {
 	if err == nil {
 		return
 	}
-	missing := r.addrs.Missing()
+	missing, lookErr := r.addrs.Missing()
+	if lookErr != nil {
+		missing, err = want, lookErr // nothing is known: better not to announce
+	}
 	for _, a := range missing {
 		r.vipError[a] = err.Error()
 	}
@@ -265,12 +276,18 @@ func (r *reconciler) setAddresses(want []netip.Addr) {
 	}
 }
 
+// addressesWell says that all addresses were put on the interface and are there.
+func (r *reconciler) addressesWell() bool {
+	missing, err := r.addrs.Missing()
+	return len(r.vipError) == 0 && len(missing) == 0 && err == nil
+}
+
 // step observes, moves the gates, and makes the speaker follow them.
 func (r *reconciler) step(ctx context.Context) {
 	now := time.Now()
 	next := now.Add(stepInterval)
 	if r.running != nil {
-		if !r.drained && !r.stopping && (len(r.vipError) > 0 || len(r.addrs.Missing()) > 0) {
+		if !r.drained && !r.stopping && !r.addressesWell() {
 			r.setAddresses(vipAddresses(r.running.Config)) // somebody removed one, or its obstacle
 		}
 		r.moveGates(r.proxy.Status(), now)
@@ -342,11 +359,23 @@ func (r *reconciler) observe(v registry.VIP, status proxy.Status) Observation {
 // announce hands the speaker what the gates allow, if that changed.
 func (r *reconciler) announce(ctx context.Context) {
 	state, err := bgpState(r.running.Config, r.self, func(vip string) bool { return r.gates[vip].Open })
-	if err == nil {
-		if r.lastBGP != nil && equalState(*r.lastBGP, state) {
-			return
-		}
-		err = r.speaker.Reconcile(ctx, state)
+	if err != nil {
+		r.bgpError = err
+		return
+	}
+	if r.lastBGP == nil || !reflect.DeepEqual(*r.lastBGP, state) {
+		r.handOver(ctx, state)
+	}
+}
+
+// handOver gives the speaker a new state, and remembers how that went.
+func (r *reconciler) handOver(ctx context.Context, state bgp.State) {
+	err := r.speaker.Reconcile(ctx, state)
+	var unconfirmed *bgp.UnconfirmedError
+	if errors.As(err, &unconfirmed) {
+		// The new state stands: it is on its way, or the session is about to end.
+		r.logger.Warn("a router did not acknowledge an announcement", "neighbors", unconfirmed.Neighbors)
+		err = nil
 	}
 	if err != nil {
 		if r.bgpError == nil || r.bgpError.Error() != err.Error() {

@@ -23,19 +23,20 @@ import (
 // parts are fakes of all that a reconciler moves. They write what was done to
 // them into one journal, so that tests can hold the order against the rules.
 type parts struct {
-	mu       sync.Mutex
-	journal  []string
-	events   chan struct{}
-	changes  chan struct{}
-	onLo     []netip.Addr
-	addrErr  error
-	applyErr error
-	running  proxy.Config
-	finish   chan struct{} // FinishDrain returns when closed
-	accepts  uint64
-	saved    []uint64
-	drained  []bool
-	announce []netip.Prefix
+	mu        sync.Mutex
+	journal   []string
+	events    chan struct{}
+	changes   chan struct{}
+	onLo      []netip.Addr
+	addrErr   error
+	applyErr  error
+	running   proxy.Config
+	finish    chan struct{} // FinishDrain returns when closed
+	accepts   uint64
+	lingering int
+	saved     []uint64
+	drained   []bool
+	announce  []netip.Prefix
 }
 
 func newParts() *parts {
@@ -81,13 +82,13 @@ func (a fakeAddrs) Reconcile(want []netip.Addr) error {
 	return nil
 }
 
-func (a fakeAddrs) Missing() []netip.Addr {
+func (a fakeAddrs) Missing() ([]netip.Addr, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.addrErr != nil {
-		return addrs("198.51.100.1")
+		return addrs("198.51.100.1"), nil
 	}
-	return nil
+	return nil, nil
 }
 
 type fakeProxy struct{ *parts }
@@ -97,6 +98,12 @@ func (f fakeProxy) BeginDrain() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.note("begin drain")
+}
+
+func (f fakeProxy) Lingering() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lingering
 }
 
 func (f fakeProxy) FinishDrain(ctx context.Context) proxy.DrainReport {
@@ -210,7 +217,6 @@ func TestAVIPThatGoesIsWithdrawnFirstAndRemovedLast(t *testing.T) {
 			"announce [198.51.100.1/32]",
 			"listen [http-a]",
 			"addresses [198.51.100.1]",
-			"announce [198.51.100.1/32]",
 		)
 	})
 }
@@ -248,6 +254,7 @@ func TestDrainWithdrawsThenConvergesThenFinishesThenCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParts()
 		p.finish = make(chan struct{})
+		p.lingering = 1
 		r := reconcilerFor(t, p, false)
 		r.Offer(oneVIP(1, "a"))
 		p.take()
@@ -259,6 +266,13 @@ func TestDrainWithdrawsThenConvergesThenFinishesThenCloses(t *testing.T) {
 			}
 			result <- res
 		}()
+		wantJournal(t, p, "begin drain")
+		time.Sleep(time.Second)
+		wantJournal(t, p) // still announced: a request is in flight
+		p.mu.Lock()
+		p.lingering = 0
+		p.mu.Unlock()
+		time.Sleep(lingerPoll)
 		wantJournal(t, p, "announce []")
 		for range 10 { // the router still sends new connections for half a second
 			time.Sleep(50 * time.Millisecond)
@@ -271,9 +285,11 @@ func TestDrainWithdrawsThenConvergesThenFinishesThenCloses(t *testing.T) {
 			t.Errorf("undrain in the middle: %v", err)
 		}
 		time.Sleep(convergeQuiet + convergePoll)
-		wantJournal(t, p, "begin drain")
+		r.Offer(oneVIP(2, "a", "b"))
+		wantJournal(t, p) // the proxy is busy
 		close(p.finish)
-		wantJournal(t, p, "listen []", "addresses []")
+		// A drained node follows the configuration without serving it.
+		wantJournal(t, p, "listen []", "addresses []", "listen []")
 		if res := <-result; res.Converged < 500*time.Millisecond+convergeQuiet-convergePoll || res.Report.Finished != 1 {
 			t.Errorf("result: %+v", res)
 		}
@@ -281,8 +297,6 @@ func TestDrainWithdrawsThenConvergesThenFinishesThenCloses(t *testing.T) {
 			t.Errorf("reasons while drained: %v", got)
 		}
 
-		r.Offer(oneVIP(2, "a", "b")) // a drained node follows the configuration without serving it
-		wantJournal(t, p, "listen []")
 		if v := r.View(); v.Version != 2 {
 			t.Errorf("a drained node stayed at version %d", v.Version)
 		}
@@ -299,13 +313,14 @@ func TestDrainWithdrawsThenConvergesThenFinishesThenCloses(t *testing.T) {
 func TestDrainCutsAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParts()
+		p.lingering = 1
 		p.finish = make(chan struct{})
 		r := reconcilerFor(t, p, false)
 		r.Offer(oneVIP(1, "a"))
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		res, err := r.Drain(ctx, true)
-		if err != nil || res.Report.Cut != 1 || res.Took != 5*time.Second {
+		if err != nil || res.Report.Cut != 1 || res.Took != 5*time.Second || res.Lingered != 2500*time.Millisecond {
 			t.Errorf("result %+v, error %v", res, err)
 		}
 		if got := codes(r.View().Gates["a"]); !slices.Contains(got, ReasonStopping) {

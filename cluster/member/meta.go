@@ -20,7 +20,7 @@ type Meta struct {
 	Draining  bool     // it is being, or has been, drained
 	// AppliedVersion is the configuration that it runs.
 	AppliedVersion uint64
-	// Load is the share of its CPU that is in use: 0 to 1.
+	// Load is the 1-minute load average per core, 0 or more.
 	Load float64
 }
 

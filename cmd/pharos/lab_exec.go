@@ -70,7 +70,7 @@ func becomeLabCommand(ctx context.Context, lab, node string, argv []string) erro
 		}
 		return fmt.Errorf("%w: it has %s", cmd.Err, strings.Join(names, ", "))
 	}
-	return fmt.Errorf("run %s: %w", cmd.Path, syscall.Exec(cmd.Path, cmd.Args, cmd.Env))
+	return fmt.Errorf("run %s: %w", cmd.Path, syscall.Exec(cmd.Path, cmd.Args, cmd.Environ()))
 }
 
 // inLabNamespace makes a command's RunE run where this user's labs are: here
