@@ -37,10 +37,10 @@ const maxPrepend = 32
 
 // ASNs that no speaker may use.
 const (
-	asTrans    = 23456          // RFC 6793 9
-	lastASN16  = 65535          // RFC 7300
-	lastASN32  = math.MaxUint32 // RFC 7300
-	bgpPort    = 179
+	asTrans      = 23456          // RFC 6793 9
+	lastASN16    = 65535          // RFC 7300
+	lastASN32    = math.MaxUint32 // RFC 7300
+	bgpPort      = 179
 	longestTimer = math.MaxUint16 * time.Second // hold time is 16 bits on the wire
 )
 
