@@ -34,6 +34,12 @@ func TestMain(m *testing.M) {
 		os.Exit(speakerMain())
 	case os.Geteuid() == 0 && os.Getenv(envInside) == "":
 		os.Exit(runInside())
+	case os.Getenv(envInside) != "":
+		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "cannot set lo up: %v: %s", err, out)
+			os.Exit(1)
+		}
+		os.Exit(m.Run())
 	default:
 		os.Exit(m.Run())
 	}
@@ -121,7 +127,6 @@ func startRouter(t *testing.T, c routerConfig) *router {
 		_ = exec.Command("ip", "link", "del", link).Run() // gone with the namespace, sooner or later
 	})
 
-	run(t, "ip", "link", "set", "lo", "up")
 	run(t, "ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(r.pid))
 	run(t, "ip", "addr", "add", fmt.Sprintf("10.0.%d.2/24", c.index), "dev", link)
 	run(t, "ip", "addr", "add", fmt.Sprintf("fd00:%d::2/64", c.index), "dev", link, "nodad")

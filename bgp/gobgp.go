@@ -183,6 +183,9 @@ func (e *engine) give(o *order) {
 
 // stop ends the server and its goroutines.
 func (e *engine) stop() {
+	// StopBgp waits until GoBGP has freed all peers, also those that detach
+	// removed a moment ago, but only if it has one to remove itself.
+	_ = e.addPeer(context.Background(), randomLoopback())             // fails if start did: then there is nothing to wait for
 	_ = e.server.StopBgp(context.Background(), &api.StopBgpRequest{}) // never fails on a request
 	e.give(&order{obeyed: make(chan struct{})})
 	<-e.served
@@ -256,17 +259,7 @@ func (e *engine) attach(ctx context.Context) (net.Conn, netip.Addr, error) {
 	// GoBGP tells its peers by address. A random one of 127.0.0.0/8 keeps
 	// other local processes from passing for the router.
 	addr := randomLoopback()
-	seconds := uint64(e.params.holdTime / time.Second)
-	err := e.server.AddPeer(ctx, &api.AddPeerRequest{Peer: &api.Peer{
-		Conf:      &api.PeerConf{NeighborAddress: addr.String(), PeerAsn: e.params.asn, LocalAsn: e.params.localASN},
-		Transport: &api.Transport{PassiveMode: true},
-		Timers:    &api.Timers{Config: &api.TimersConfig{HoldTime: seconds, KeepaliveInterval: max(seconds/3, 1), ConnectRetry: 1}},
-		AfiSafis: []*api.AfiSafi{
-			{Config: &api.AfiSafiConfig{Family: &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}, Enabled: true}},
-			{Config: &api.AfiSafiConfig{Family: &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}, Enabled: true}},
-		},
-		// Never graceful restart: the router would keep a dead node's route.
-	}})
+	err := e.addPeer(ctx, addr)
 	if err != nil {
 		return nil, netip.Addr{}, fmt.Errorf("add a BGP peer for neighbor %s: %w", e.params.name, err)
 	}
@@ -276,6 +269,21 @@ func (e *engine) attach(ctx context.Context) (net.Conn, netip.Addr, error) {
 		return nil, netip.Addr{}, fmt.Errorf("reach the BGP engine of neighbor %s: %w", e.params.name, err)
 	}
 	return conn, addr, nil
+}
+
+// addPeer makes a GoBGP peer that waits to be connected to.
+func (e *engine) addPeer(ctx context.Context, addr netip.Addr) error {
+	seconds := uint64(e.params.holdTime / time.Second)
+	return e.server.AddPeer(ctx, &api.AddPeerRequest{Peer: &api.Peer{
+		Conf:      &api.PeerConf{NeighborAddress: addr.String(), PeerAsn: e.params.asn, LocalAsn: e.params.localASN},
+		Transport: &api.Transport{PassiveMode: true},
+		Timers:    &api.Timers{Config: &api.TimersConfig{HoldTime: seconds, KeepaliveInterval: max(seconds/3, 1), ConnectRetry: 1}},
+		AfiSafis: []*api.AfiSafi{
+			{Config: &api.AfiSafiConfig{Family: &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}, Enabled: true}},
+			{Config: &api.AfiSafiConfig{Family: &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}, Enabled: true}},
+		},
+		// Never graceful restart: the router would keep a dead node's route.
+	}})
 }
 
 // connect dials GoBGP as addr once its peer is ready, for in Idle it closes

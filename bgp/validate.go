@@ -37,11 +37,11 @@ const maxPrepend = 32
 
 // ASNs that no speaker may use.
 const (
-	asTrans    = 23456          // RFC 6793 9
-	lastASN16  = 65535          // RFC 7300
-	lastASN32  = math.MaxUint32 // RFC 7300
-	bgpPort    = 179
-	maxSeconds = math.MaxUint16 * time.Second // hold time is 16 bits on the wire
+	asTrans      = 23456          // RFC 6793 9
+	lastASN16    = 65535          // RFC 7300
+	lastASN32    = math.MaxUint32 // RFC 7300
+	bgpPort      = 179
+	longestTimer = math.MaxUint16 * time.Second // hold time is 16 bits on the wire
 )
 
 // Validate reports every fault of s at once, as an *InvalidStateError, or nil.
@@ -101,8 +101,8 @@ func (n Neighbor) validate(path string, report func(path, format string, args ..
 	checkASN(".asn", n.ASN)
 	checkASN(".local_asn", n.LocalASN)
 	checkSeconds := func(field string, d, least time.Duration) {
-		if d < least || d > maxSeconds || d%time.Second != 0 {
-			report(path+field, "%s is not a whole number of seconds from %s to %s", d, least, maxSeconds)
+		if d < least || d > longestTimer || d%time.Second != 0 {
+			report(path+field, "%s is not a whole number of seconds from %s to %s", d, least, longestTimer)
 		}
 	}
 	checkSeconds(".hold_time", n.HoldTime, 3*time.Second)
