@@ -7,10 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/pharos-lb/pharos/cluster/fsm"
 )
@@ -218,4 +219,15 @@ func submit(tb testing.TB, n *node, cmd fsm.Command) fsm.Result {
 	return r
 }
 
-func logPath(n *node) string { return filepath.Join(n.cfg.Dir, "raft", "log.db") }
+// makeLead moves the leadership to a node, whoever has it.
+func makeLead(tb testing.TB, n *node, others ...*node) {
+	tb.Helper()
+	for range 20 {
+		now := leaderOf(tb, append(others[:len(others):len(others)], n)...)
+		if now == n {
+			return
+		}
+		_ = now.raft.LeadershipTransferToServer(raft.ServerID(n.cfg.Name), raft.ServerAddress(n.cfg.Address)).Error()
+	}
+	tb.Fatalf("%s cannot be made to lead", n.cfg.Name)
+}
