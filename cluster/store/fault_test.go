@@ -329,7 +329,7 @@ func TestBootstrap(t *testing.T) {
 		}
 		n := run(t, cfg)
 		leaderOf(t, n)
-		if diff := cmp.Diff([]Voter{{"n1", cfg.Address}}, n.Voters()); diff != "" {
+		if diff := cmp.Diff([]Voter{{"n1", cfg.Address, true}}, n.Voters()); diff != "" {
 			t.Error(diff)
 		}
 	})

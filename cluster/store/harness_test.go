@@ -157,6 +157,7 @@ func cluster(tb testing.TB, n int, adjust func(*Config)) []*node {
 			tb.Fatal(err)
 		}
 	}
+	awaitVotes(tb, nodes[0], n)
 	for _, node := range nodes {
 		await(tb, node, "the first member", func(s fsm.State) bool { return len(s.Members) == 1 })
 		if _, _, err := node.WaitLeader(ctx); err != nil {
@@ -230,4 +231,23 @@ func makeLead(tb testing.TB, n *node, others ...*node) {
 		_ = now.raft.LeadershipTransferToServer(raft.ServerID(n.cfg.Name), raft.ServerAddress(n.cfg.Address)).Error()
 	}
 	tb.Fatalf("%s cannot be made to lead", n.cfg.Name)
+}
+
+// awaitVotes waits until so many members of a node's configuration vote.
+func awaitVotes(tb testing.TB, n *node, want int) {
+	tb.Helper()
+	ctx := testContext(tb)
+	for ctx.Err() == nil {
+		votes := 0
+		for _, v := range n.Voters() {
+			if v.Voting {
+				votes++
+			}
+		}
+		if votes == want {
+			return
+		}
+		time.Sleep(5 * time.Millisecond) // polls: raft does not tell
+	}
+	tb.Fatalf("%s waited in vain for %d votes: %+v", n.cfg.Name, want, n.Voters())
 }
