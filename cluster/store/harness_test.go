@@ -133,6 +133,7 @@ func cluster(tb testing.TB, n int, adjust func(*Config)) []*node {
 	var nodes []*node
 	for i := range n {
 		cfg := testConfig(tb, fmt.Sprintf("n%d", i+1))
+		cfg.HeartbeatTimeout = 500 * time.Millisecond // a machine that stands still for a while changes no leader
 		if n == 1 {
 			cfg.HeartbeatTimeout = 50 * time.Millisecond // nobody to hear
 		}
