@@ -237,8 +237,8 @@ const (
 	seekMost  = 10 * time.Second
 )
 
-// seek joins the seeds that are missing, ever less often while that does not
-// change, and at once less rarely when it does.
+// seek joins the seeds that are missing, less and less often while their number
+// does not change, and soon again when it does.
 func (m *Membership) seek(ctx context.Context, list *memberlist.Memberlist) {
 	own := list.LocalNode().Address()
 	pause, before := seekFirst, -1

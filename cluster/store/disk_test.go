@@ -21,6 +21,15 @@ type disk struct {
 	raft.LogStore
 	raft.StableStore
 	full atomic.Bool
+	rots atomic.Bool // what is read is not what was written
+}
+
+func (d *disk) GetLog(i uint64, l *raft.Log) error {
+	err := d.LogStore.GetLog(i, l)
+	if d.rots.Load() && err == nil && len(l.Data) > 0 {
+		l.Data[len(l.Data)/2] ^= 1
+	}
+	return err
 }
 
 func (d *disk) err() error {
@@ -119,19 +128,10 @@ func TestAFullDiskOfTheLeaderLetsAnotherLead(t *testing.T) {
 	submit(t, leaderOf(t, nodes...), put("before", "192.0.2.1:1"))
 	first, d := onDisk(t, nodes[0])
 	await(t, first, "the log", has("before"))
-	// Make it lead, whoever does now.
-	ctx := testContext(t)
-	for !first.IsLeader() && ctx.Err() == nil {
-		for _, n := range nodes[1:] {
-			if n.IsLeader() {
-				_ = n.raft.LeadershipTransferToServer("n1", raft.ServerAddress(first.cfg.Address)).Error()
-			}
-		}
-		leaderOf(t, first, nodes[1], nodes[2])
-	}
+	makeLead(t, first, nodes[1:]...)
 
 	d.full.Store(true)
-	if _, err := first.Submit(ctx, put("during", "192.0.2.1:1")); !errors.Is(err, syscall.ENOSPC) {
+	if _, err := first.Submit(testContext(t), put("during", "192.0.2.1:1")); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("error %v, want ENOSPC", err)
 	}
 	submit(t, leaderOf(t, nodes[1:]...), put("elsewhere", "192.0.2.1:1"))
@@ -222,6 +222,37 @@ func TestAFullTmpfs(t *testing.T) {
 		t.Errorf("after a restart it has the members %v, want %d and one", n.State().Members, acked)
 	}
 	if err := n.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALogThatRotsWhileRunningStopsRaftOnly(t *testing.T) {
+	nodes := cluster(t, 3, nil)
+	first, d := onDisk(t, nodes[0])
+	if err := nodes[2].stop(); err != nil {
+		t.Fatal(err)
+	}
+	makeLead(t, first, nodes[1])
+	for i := range 40 { // more than the cache holds
+		submit(t, first, put(fmt.Sprintf("m%d", i), "192.0.2.1:1"))
+	}
+	d.rots.Store(true)
+	// The third node asks for entries that the leader can only find on disk.
+	third := nodes[2].restart(t)
+	leader := leaderOf(t, nodes[1], third)
+	submit(t, leader, put("after", "192.0.2.1:1"))
+	await(t, third, "what it missed", has("m0"))
+	var damaged *CorruptError
+	if err := first.Failure(); !errors.As(err, &damaged) {
+		t.Errorf("Failure %v, want a CorruptError", err)
+	}
+	if _, err := first.Submit(testContext(t), put("x", "192.0.2.1:1")); !errors.As(err, &damaged) {
+		t.Errorf("Submit: %v, want the CorruptError", err)
+	}
+	if !has("m39")(first.State()) {
+		t.Error("the state is gone")
+	}
+	if err := first.stop(); err != nil {
 		t.Error(err)
 	}
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -296,23 +295,6 @@ func TestAnotherNodesStoreIsRefused(t *testing.T) {
 	}
 }
 
-func TestALogThatBreaksWhileRunningEndsRaftOnly(t *testing.T) {
-	nodes := cluster(t, 3, nil)
-	leader := nodes[0]
-	submit(t, leader, put("n9", "192.0.2.9:7443"))
-	leader.guard.fail(errors.New("a test says so"))
-	if leader.Failure() == nil {
-		t.Fatal("no failure is reported")
-	}
-	if _, err := leader.Submit(testContext(t), put("x", "192.0.2.1:1")); err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Submit: %v, want the failure", err)
-	}
-	if !has("n9")(leader.State()) {
-		t.Error("the state is gone")
-	}
-	submit(t, leaderOf(t, nodes[1:]...), put("n8", "192.0.2.8:7443"))
-}
-
 func TestBootstrap(t *testing.T) {
 	ctx := testContext(t)
 	t.Run("refuses a second time", func(t *testing.T) {
@@ -347,7 +329,7 @@ func TestBootstrap(t *testing.T) {
 		}
 		n := run(t, cfg)
 		leaderOf(t, n)
-		if diff := cmp.Diff([]Voter{{"n1", cfg.Address}}, n.Voters()); diff != "" {
+		if diff := cmp.Diff([]Voter{{"n1", cfg.Address, true}}, n.Voters()); diff != "" {
 			t.Error(diff)
 		}
 	})

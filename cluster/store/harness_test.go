@@ -7,10 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/pharos-lb/pharos/cluster/fsm"
 )
@@ -132,6 +133,7 @@ func cluster(tb testing.TB, n int, adjust func(*Config)) []*node {
 	var nodes []*node
 	for i := range n {
 		cfg := testConfig(tb, fmt.Sprintf("n%d", i+1))
+		cfg.HeartbeatTimeout = 500 * time.Millisecond // a machine that stands still for a while changes no leader
 		if n == 1 {
 			cfg.HeartbeatTimeout = 50 * time.Millisecond // nobody to hear
 		}
@@ -156,6 +158,7 @@ func cluster(tb testing.TB, n int, adjust func(*Config)) []*node {
 			tb.Fatal(err)
 		}
 	}
+	awaitVotes(tb, nodes[0], n)
 	for _, node := range nodes {
 		await(tb, node, "the first member", func(s fsm.State) bool { return len(s.Members) == 1 })
 		if _, _, err := node.WaitLeader(ctx); err != nil {
@@ -218,4 +221,34 @@ func submit(tb testing.TB, n *node, cmd fsm.Command) fsm.Result {
 	return r
 }
 
-func logPath(n *node) string { return filepath.Join(n.cfg.Dir, "raft", "log.db") }
+// makeLead moves the leadership to a node, whoever has it.
+func makeLead(tb testing.TB, n *node, others ...*node) {
+	tb.Helper()
+	for range 20 {
+		now := leaderOf(tb, append(others[:len(others):len(others)], n)...)
+		if now == n {
+			return
+		}
+		_ = now.raft.LeadershipTransferToServer(raft.ServerID(n.cfg.Name), raft.ServerAddress(n.cfg.Address)).Error()
+	}
+	tb.Fatalf("%s cannot be made to lead", n.cfg.Name)
+}
+
+// awaitVotes waits until so many members of a node's configuration vote.
+func awaitVotes(tb testing.TB, n *node, want int) {
+	tb.Helper()
+	ctx := testContext(tb)
+	for ctx.Err() == nil {
+		votes := 0
+		for _, v := range n.Voters() {
+			if v.Voting {
+				votes++
+			}
+		}
+		if votes == want {
+			return
+		}
+		time.Sleep(5 * time.Millisecond) // polls: raft does not tell
+	}
+	tb.Fatalf("%s waited in vain for %d votes: %+v", n.cfg.Name, want, n.Voters())
+}

@@ -6,10 +6,12 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Voter is a member of the Raft configuration.
+// Voter is a member of the Raft configuration: one that votes, or will.
 type Voter struct {
 	Name    string
 	Address string // control, host:port
+	// Voting is false while the node has yet to answer and to catch up.
+	Voting bool
 }
 
 // Leader says whom this node takes for the leader; both are empty when it
@@ -85,21 +87,23 @@ func (s *Store) Voters() []Voter {
 	}
 	var voters []Voter
 	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
-		voters = append(voters, Voter{Name: string(server.ID), Address: string(server.Address)})
+		voters = append(voters, Voter{Name: string(server.ID), Address: string(server.Address), Voting: server.Suffrage == raft.Voter})
 	}
 	return voters
 }
 
-// AddVoter makes a node a voter, or changes its address. Leader only; errors
-// as for Submit. It returns once the change is committed, which needs a
-// majority of the new set.
+// AddVoter takes a node in, or changes its address. Leader only; errors as for
+// Submit. The node need not be up: it gets the log from now on, and the leader
+// gives it a vote once it answers and has caught up, so that it never counts
+// for the majority before it can be part of one.
 func (s *Store) AddVoter(ctx context.Context, name, address string) error {
 	return s.change(ctx, func(r *raft.Raft) raft.Future {
-		return r.AddVoter(raft.ServerID(name), raft.ServerAddress(address), 0, timeLeft(ctx))
+		// Of one that votes already, this changes the address alone.
+		return r.AddNonvoter(raft.ServerID(name), raft.ServerAddress(address), 0, timeLeft(ctx))
 	})
 }
 
-// RemoveVoter takes a node out of the voters; one that is none is fine. Leader
+// RemoveVoter takes a node out, voting or not; one that is not in is fine. Leader
 // only; errors as for Submit. A leader that removes itself steps down.
 func (s *Store) RemoveVoter(ctx context.Context, name string) error {
 	return s.change(ctx, func(r *raft.Raft) raft.Future {

@@ -96,7 +96,6 @@ func (n *nudger) send(ctx context.Context, p raft.Server, index, term uint64) {
 				Addr:            n.transport.EncodePeer(n.self, n.address),
 			},
 			Term:              term,
-			Leader:            n.transport.EncodePeer(n.self, n.address),
 			PrevLogEntry:      index,
 			PrevLogTerm:       term,
 			LeaderCommitIndex: index,

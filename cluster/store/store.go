@@ -155,6 +155,8 @@ func (s *Store) runOnce(ctx context.Context, trans raft.Transport, closeTranspor
 	})
 	close(s.started)
 	s.guard.armed.Store(true)
+	var promoting sync.WaitGroup
+	promoting.Go(func() { s.promote(runCtx, trans) })
 
 	for ctx.Err() == nil {
 		select {
@@ -170,6 +172,7 @@ func (s *Store) runOnce(ctx context.Context, trans raft.Transport, closeTranspor
 	cancel()
 	err = errors.Join(s.stop(), closeTransport())
 	s.nudger.stop()
+	promoting.Wait()
 	return errors.Join(err, s.release())
 }
 

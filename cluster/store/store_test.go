@@ -172,7 +172,7 @@ func TestVotersComeAndGo(t *testing.T) {
 	if err := nodes[0].RemoveVoter(ctx, "n3"); err != nil {
 		t.Errorf("removing it again: %v", err)
 	}
-	want := []Voter{{"n1", nodes[0].cfg.Address}, {"n2", nodes[1].cfg.Address}}
+	want := []Voter{{"n1", nodes[0].cfg.Address, true}, {"n2", nodes[1].cfg.Address, true}}
 	if diff := cmp.Diff(want, nodes[0].Voters()); diff != "" {
 		t.Errorf("voters:\n%s", diff)
 	}
@@ -211,4 +211,28 @@ func TestFollowersLearnOfACommitWithoutATimeout(t *testing.T) {
 	for _, n := range nodes {
 		await(t, n, "the commit", has("n9"))
 	}
+}
+
+func TestANodeThatIsNotUpYetDoesNotRaiseTheMajority(t *testing.T) {
+	ctx := testContext(t)
+	n1 := cluster(t, 1, nil)[0]
+	cfg := testConfig(t, "n2")
+	if err := n1.AddVoter(ctx, "n2", cfg.Address); err != nil {
+		t.Fatal(err)
+	}
+	want := []Voter{{"n1", n1.cfg.Address, true}, {"n2", cfg.Address, false}}
+	if diff := cmp.Diff(want, n1.Voters()); diff != "" {
+		t.Errorf("before it is up:\n%s", diff)
+	}
+	submit(t, n1, put("n9", "192.0.2.9:7443"))
+
+	n2 := run(t, cfg)
+	await(t, n2, "the log", has("n9"))
+	awaitVotes(t, n1, 2)
+	awaitVotes(t, n2, 2)
+	// Added again, it keeps its vote.
+	if err := n1.AddVoter(ctx, "n2", cfg.Address); err != nil {
+		t.Fatal(err)
+	}
+	awaitVotes(t, n1, 2)
 }
