@@ -240,7 +240,6 @@ const (
 // seek joins the seeds that are missing, less and less often while their number
 // does not change, and soon again when it does.
 func (m *Membership) seek(ctx context.Context, list *memberlist.Memberlist) {
-	own := list.LocalNode().Address()
 	pause, before := seekFirst, -1
 	for ctx.Err() == nil {
 		m.roster.forget()
@@ -249,8 +248,8 @@ func (m *Membership) seek(ctx context.Context, list *memberlist.Memberlist) {
 			pause, before = seekFirst, len(missing)
 		}
 		for _, seed := range missing {
-			if seed == own || ctx.Err() != nil {
-				continue
+			if ctx.Err() != nil {
+				break
 			}
 			if _, err := list.Join([]string{seed}); err != nil {
 				m.cfg.Logger.Debug("seed does not answer", "seed", seed, "error", err)

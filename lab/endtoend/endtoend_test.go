@@ -58,14 +58,11 @@ func bringUp(t *testing.T, name string, race bool) *site {
 			t.Errorf("lab down: %v\n%s", err, out)
 		}
 	})
-	if r := s.run(s.binary, "lab", "up", "--name", s.name); r.code != 0 {
-		t.Fatalf("lab up: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	up := s.run(s.binary, "lab", "up", "--name", s.name)
+	s.lab, _ = netns.Open(s.name)
+	if up.code != 0 || s.lab == nil {
+		t.Fatalf("lab up: exit code %d\n%s%s", up.code, up.stdout, up.stderr)
 	}
-	lab, err := netns.Open(s.name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.lab = lab
 	return s
 }
 
@@ -307,7 +304,11 @@ func (s *site) showLogs() {
 		return
 	}
 	for _, n := range s.lab.Nodes() {
-		lines := strings.Split(s.log(n.Name), "\n")
+		text := s.log(n.Name)
+		if _, race, ok := strings.Cut(text, "WARNING: DATA RACE"); ok {
+			s.t.Logf("%s: data race:%s", n.Name, race)
+		}
+		lines := strings.Split(text, "\n")
 		s.t.Logf("the end of %s's log:\n%s", n.Name, strings.Join(lines[max(0, len(lines)-25):], "\n"))
 	}
 }
