@@ -2,6 +2,7 @@ package endtoend
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -221,6 +222,12 @@ func noQuorum(t *testing.T, s *site) {
 	if _, err := s.fetch(vip4); err != nil {
 		t.Error(err)
 	}
+	s.await("n1 to know that nobody leads", func() error {
+		if out := s.must("n1", "pharos", "status", "-o", "json"); !strings.Contains(out, `"leader": ""`) {
+			return errors.New("it still names a leader")
+		}
+		return nil
+	})
 	s.refused("n1", []string{"pharos", "apply", "-f", s.clusterYAML("interval: 500ms", "interval: 600ms"), "--timeout", "10s"}, "no leader", "majority")
 	// The last one alive restarts: it has nobody to ask what to serve.
 	s.end("n1", syscall.SIGKILL)

@@ -204,27 +204,27 @@ func (s *site) fetch(url string) (peer string, err error) {
 
 // dialFromClient makes a connection in the client's network namespace: a
 // socket stays in the one that its thread was in.
-func (s *site) dialFromClient(ctx context.Context, network, address string) (net.Conn, error) {
-	type dialed struct {
-		conn net.Conn
-		err  error
+func (s *site) dialFromClient(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own, err := vnetns.Get()
+	if err != nil {
+		return nil, err
 	}
-	out := make(chan dialed)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		ns, err := vnetns.GetFromPath(s.lab.NetnsPath("client"))
-		if err == nil {
-			err = vnetns.Set(ns)
-			_ = ns.Close()
-		}
-		var conn net.Conn
-		if err == nil {
-			conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
-		}
-		out <- dialed{conn, err}
-	}()
-	d := <-out
-	return d.conn, d.err
+	defer own.Close()
+	client, err := vnetns.GetFromPath(s.lab.NetnsPath("client"))
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	if err := vnetns.Set(client); err != nil {
+		return nil, err
+	}
+	conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+	if back := vnetns.Set(own); back != nil {
+		panic(back) // anything that this thread does next would be in the wrong place
+	}
+	return conn, err
 }
 
 // node is a line of `pharos member list`.
