@@ -36,8 +36,13 @@ func newLabCommand() *cobra.Command {
 nodes of Pharos, an FRR router that spreads flows over them by ECMP, three
 backends and a client. It needs no container engine, and no root where the
 kernel gives users their own namespaces.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return labUsage(cmd, "there is no command \"%s %s\"", cmd.CommandPath(), args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	var name string
 	lab.PersistentFlags().StringVar(&name, "name", defaultLab, "the lab, where several run side by side")
@@ -59,7 +64,7 @@ func newLabUpCommand(name *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Bring a lab up and deploy a cluster in it",
-		Args:  cobra.NoArgs,
+		Args:  labArguments(0, 0, "no arguments"),
 	}
 	cmd.Flags().StringVar(&topology, "topology", "", "containerlab topology file (default: the built-in "+topo.DefaultFile+")")
 	cmd.Flags().BoolVar(&bare, "bare", false, "only machines, router and backends: deploy no cluster")
@@ -111,7 +116,7 @@ func newLabDownCommand(name *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "down",
 		Short: "Remove every trace of a lab, also of one that crashed",
-		Args:  cobra.NoArgs,
+		Args:  labArguments(0, 0, "no arguments"),
 	}
 	remove := inLabNamespace(false, func(cmd *cobra.Command, _ []string) error {
 		start := time.Now()
@@ -159,12 +164,12 @@ func newLabStatusCommand(name *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show a lab's machines, and where its router sends the VIPs",
-		Args:  cobra.NoArgs,
+		Args:  labArguments(0, 0, "no arguments"),
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	cmd.RunE = inLabNamespace(false, func(cmd *cobra.Command, _ []string) error {
 		if output != "table" && output != "json" {
-			return fmt.Errorf("output %q: must be table or json", output)
+			return labUsage(cmd, "-o %q: must be table or json", output)
 		}
 		l, err := netns.Open(*name)
 		if err != nil {
@@ -249,7 +254,7 @@ func newLabBackendCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:    "backend",
 		Short:  "Be a server of a pool, for tests: answer who answers, and to whom",
-		Args:   cobra.NoArgs,
+		Args:   labArguments(0, 0, "no arguments"),
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -274,7 +279,7 @@ func newLabHoldCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:    "hold",
 		Short:  "Do nothing but keep a container, or with --namespace a user's labs, alive",
-		Args:   cobra.NoArgs,
+		Args:   labArguments(0, 0, "no arguments"),
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,7 +20,7 @@ func newLabExecCommand(name *string) *cobra.Command {
 		Use:                   "exec NODE -- COMMAND [ARGUMENT...]",
 		Short:                 "Run a command on a machine of the lab",
 		Example:               "  pharos lab exec tor1 -- vtysh -c 'show bgp summary'\n  pharos lab exec n1 -- pharos status",
-		Args:                  cobra.MinimumNArgs(2),
+		Args:                  labArguments(2, math.MaxInt, "NODE and a COMMAND"),
 		DisableFlagsInUseLine: true,
 	}
 	cmd.RunE = inLabNamespace(false, func(cmd *cobra.Command, args []string) error {
@@ -29,7 +29,7 @@ func newLabExecCommand(name *string) *cobra.Command {
 			argv = argv[1:]
 		}
 		if len(argv) == 0 {
-			return errors.New("no command to run: pharos lab exec NODE -- COMMAND")
+			return labUsage(cmd, "there is no command to run after --")
 		}
 		return becomeLabCommand(cmd.Context(), *name, node, argv)
 	})
@@ -43,7 +43,7 @@ func newLabShellCommand(name *string) *cobra.Command {
 		Use:     "shell NODE",
 		Short:   "Open a shell on a machine of the lab",
 		Example: "  pharos lab shell client",
-		Args:    cobra.ExactArgs(1),
+		Args:    labArguments(1, 1, "a NODE"),
 	}
 	cmd.RunE = inLabNamespace(false, func(cmd *cobra.Command, args []string) error {
 		shell := os.Getenv("SHELL")
@@ -93,9 +93,36 @@ func inLabNamespace(create bool, run func(*cobra.Command, []string) error) func(
 			return err
 		}
 		if code != 0 {
-			// The program inside has said why.
-			os.Exit(code)
+			return &labError{code: code} // the program inside has said why
 		}
 		return nil
+	}
+}
+
+// labError ends the program with an exit code of its own.
+type labError struct {
+	code int
+	text string // empty: all is said
+}
+
+// Error implements error.
+func (e *labError) Error() string { return e.text }
+
+// ExitCode is the process's.
+func (e *labError) ExitCode() int { return e.code }
+
+// labUsage is wrong usage: exit code 2.
+func labUsage(cmd *cobra.Command, format string, args ...any) error {
+	return &labError{code: 2, text: fmt.Sprintf(format, args...) + fmt.Sprintf(": see \"%s --help\"", cmd.CommandPath())}
+}
+
+// labArguments checks how many arguments a command was given, and says which
+// it wants.
+func labArguments(least, most int, names string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && len(args) <= most {
+			return nil
+		}
+		return labUsage(cmd, "%q takes %s, and was given %d argument(s)", cmd.CommandPath(), names, len(args))
 	}
 }

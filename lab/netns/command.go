@@ -45,6 +45,8 @@ func (l *Lab) Command(ctx context.Context, node string, argv ...string) *exec.Cm
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", append(args, argv...)...)
 	cmd.Env = l.environment(n)
+	// Each variable once: a caller may hand the list to execve itself.
+	cmd.Env = cmd.Environ()
 	return cmd
 }
 

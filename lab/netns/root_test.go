@@ -256,6 +256,19 @@ func TestEndingACommandEndsTheRealProcess(t *testing.T) {
 			t.Errorf("%s: wait gave %v", node, err)
 		}
 	}
+	// execve takes the first of two variables, exec.Cmd the last: with two PATHs
+	// a replaced program would not find the lab's pharos.
+	paths := 0
+	for _, v := range l.Command(t.Context(), "n1", "true").Env {
+		if rest, ok := strings.CutPrefix(v, "PATH="); ok {
+			if paths++; !strings.HasPrefix(rest, filepath.Join(l.Dir(), "bin")+":") {
+				t.Errorf("PATH is %s, want the lab's own folder first", rest)
+			}
+		}
+	}
+	if paths != 1 {
+		t.Errorf("%d PATHs in the environment, want one", paths)
+	}
 	if err := l.Command(t.Context(), "nowhere", "true").Run(); !errors.Is(err, ErrNoNode) {
 		t.Errorf("a command in an unknown node gave %v, want ErrNoNode", err)
 	}

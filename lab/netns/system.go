@@ -86,7 +86,7 @@ func (p permanent) Unwrap() error { return p.error }
 
 const (
 	pollInterval = 5 * time.Millisecond
-	pollTimeout  = 15 * time.Second
+	pollTimeout  = 30 * time.Second
 )
 
 // poll calls check until it succeeds, for things of the kernel and of FRR that

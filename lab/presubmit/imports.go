@@ -1,7 +1,11 @@
 package presubmit
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -25,7 +29,7 @@ func mayImport() map[string][]string {
 // must do without these imports.
 func pure() (folders, forbidden []string) {
 	return []string{"cluster/registry", "cluster/fsm", "proxy/policy", "vip/owner", "lab/drill/oracle"},
-		[]string{"net", "net/http", "os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}
+		[]string{"net/http", "os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}
 }
 
 // Imports holds each package to mayImport, the pure ones to doing no I/O, and
@@ -56,12 +60,38 @@ func Imports(root string) (Report, error) {
 			if isPure && !s.test && slices.Contains(forbidden, imported) {
 				r.fault("%s: imports %s, and this package decides without doing I/O", s.path, imported)
 			}
+			if isPure && !s.test && imported == "net" {
+				for _, name := range socketsOf(s) {
+					r.fault("%s: uses net.%s, and this package decides without doing I/O", s.path, name)
+				}
+			}
 			if strings.HasPrefix(imported, "github.com/osrg/gobgp/") && s.path != "bgp/gobgp.go" && !s.test {
 				r.fault("%s: imports GoBGP, which only bgp/gobgp.go may", s.path)
 			}
 		}
 	}
 	return r, nil
+}
+
+var opensSockets = regexp.MustCompile(`^(Dial|Listen|Lookup|Resolve|Interface|File)|^(Dialer|Resolver|DefaultResolver)$`)
+
+// socketsOf finds what a file uses of package net beyond parsing and printing
+// addresses.
+func socketsOf(s source) []string {
+	file, err := parser.ParseFile(token.NewFileSet(), s.path, s.data, 0)
+	if err != nil {
+		return []string{"? (the file cannot be parsed)"}
+	}
+	var names []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		if selector, ok := n.(*ast.SelectorExpr); ok {
+			if x, ok := selector.X.(*ast.Ident); ok && x.Name == "net" && opensSockets.MatchString(selector.Sel.Name) {
+				names = append(names, selector.Sel.Name)
+			}
+		}
+		return true
+	})
+	return names
 }
 
 // within says whether a package path is a folder or below it.
