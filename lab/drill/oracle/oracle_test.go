@@ -243,6 +243,8 @@ func TestOnlyAProvenCutIsCut(t *testing.T) {
 	}{
 		{"established before the change, reset after it", backAt - ms, backAt + ms, record.Reset, cut},
 		{"the same, but the victim's death explains it", dropAt - ms, dropAt + ms, record.Reset, failed},
+		{"established long before the change", backAt - 21*ms, backAt + ms, record.Reset, failed},
+		{"reset long after the change", backAt - ms, backAt + 21*ms, record.Reset, failed},
 		{"established after the change", backAt + ms, backAt + 2*ms, record.Reset, failed},
 		{"established at the very time of the change", backAt, backAt + ms, record.Reset, failed},
 		{"reset before the change", backAt - 2*ms, backAt - ms, record.Reset, failed},
@@ -306,6 +308,9 @@ func TestAProbeUnderWayAtTheFaultIsTheFaults(t *testing.T) {
 	v := Judge(h, Limits{})
 	if len(v.Invalid) != 0 || v.Windows[0].Failed != 0 || v.Windows[1].Failed != 1 {
 		t.Errorf("invalid %v, failed before %d, after the kill %d", v.Invalid, v.Windows[0].Failed, v.Windows[1].Failed)
+	}
+	if v.Windows[0].LongestGap != 0 || v.Windows[1].LongestGap != 2*time.Millisecond {
+		t.Errorf("its gap is counted before the fault: %v, after: %v", v.Windows[0].LongestGap, v.Windows[1].LongestGap)
 	}
 	if v.FirstFailure != -2*time.Millisecond {
 		t.Errorf("first failure at %v, want when it was due, -2ms", v.FirstFailure)
@@ -384,7 +389,7 @@ func TestHeldConnectionsByNode(t *testing.T) {
 	life("10.0.1.2", 0, endAt, record.OK)
 	life("10.0.1.2", 0, dropAt+5*ms, record.Reset)
 	life("10.0.1.2", 0, dropAt+500*ms, record.Reset)
-	h.Held[2].Answered = stamp(dropAt + 300*ms)  // so the change did not harm it
+	h.Held[2].Asked = stamp(dropAt + 300*ms)     // so the change did not harm it
 	life("10.0.2.2", 0, killAt+ms, record.Reset) // by its node's death, before the router changed anything
 	life("10.0.2.2", 0, dropAt+ms, record.Reset) // by the same, seen late
 	life("", 0, dropAt+ms, record.Reset)         // by the same, for all that is known
