@@ -164,7 +164,8 @@ func (w *watcher) await(ctx context.Context, node string, present bool) error {
 		w.mu.Lock()
 		names, news, ended := w.names(w.table.Hops()), w.news, w.err
 		w.mu.Unlock()
-		if slices.Contains(names, node) == present {
+		// FRR changes an IPv6 route by deleting it first: wait for the new one.
+		if len(names) > 0 && slices.Contains(names, node) == present {
 			return nil
 		}
 		if ended != nil {

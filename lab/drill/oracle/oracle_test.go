@@ -188,6 +188,9 @@ func TestEachPlantedFaultIsFound(t *testing.T) {
 		{name: "no router record", plant: func(h *History) { h.Router = nil }, invalid: []Code{NoRouter}},
 		{name: "the router never dropped the victim", plant: func(h *History) { h.Router = h.Router[:1] }, invalid: []Code{FaultNotSeen, FaultNotSeen}},
 		{name: "the router never took it back", plant: func(h *History) { h.Router = h.Router[:2] }, invalid: []Code{FaultNotSeen}},
+		{name: "the route was only replaced", plant: func(h *History) {
+			h.Router = []fib.Change{h.Router[0], {At: at(dropAt)}, {At: at(dropAt + 1), Hops: hops(1, 2, 3)}}
+		}, invalid: []Code{FaultNotSeen, FaultNotSeen}},
 		{name: "another node left", plant: func(h *History) { h.Router[1].Hops = hops(1, 2) }, invalid: []Code{FaultNotSeen, FaultNotSeen}},
 		{name: "the router dropped it before the fault", plant: func(h *History) { h.Router[1].At = at(killAt - ms) }, invalid: []Code{FaultNotSeen, VictimIdle}},
 		{name: "the victim carried nothing before", plant: func(h *History) {
@@ -314,6 +317,16 @@ func TestAProbeUnderWayAtTheFaultIsTheFaults(t *testing.T) {
 	}
 	if v.FirstFailure != -2*time.Millisecond {
 		t.Errorf("first failure at %v, want when it was due, -2ms", v.FirstFailure)
+	}
+}
+
+// FRR deletes an IPv6 route before it writes the changed one.
+func TestARouteThatIsDeletedFirstConvergesWithTheNextOne(t *testing.T) {
+	h := good()
+	h.Router = []fib.Change{h.Router[0], {At: at(dropAt)}, {At: at(dropAt + ms), Hops: hops(1, 3)}, {At: at(backAt)}, {At: at(backAt + ms), Hops: hops(1, 2, 3)}}
+	v := Judge(h, strict())
+	if !v.Passed() || v.Windows[1].Converged != 81*time.Millisecond || v.Windows[2].Converged != 1001*time.Millisecond {
+		t.Errorf("invalid %v, broken %v, converged after %v and %v", v.Invalid, v.Broken, v.Windows[1].Converged, v.Windows[2].Converged)
 	}
 }
 
