@@ -17,6 +17,7 @@ import (
 
 	"github.com/pharos-lb/pharos/lab/drill/fib"
 	"github.com/pharos-lb/pharos/lab/drill/oracle"
+	"github.com/pharos-lb/pharos/lab/traffic"
 )
 
 // watcher follows the router's next hops for one prefix while a drill runs.
@@ -58,6 +59,9 @@ func (w *watcher) start(ctx context.Context) (wait func(), err error) {
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("watch the router's routes: %s: %w", strings.Join(cmd.Args, " "), err)
+	}
+	if w.site.OneClock() { // so it runs here
+		traffic.RunAhead(cmd.Process.Pid)
 	}
 	initial, err := w.show(ctx)
 	if err != nil {
@@ -160,7 +164,8 @@ func (w *watcher) await(ctx context.Context, node string, present bool) error {
 		w.mu.Lock()
 		names, news, ended := w.names(w.table.Hops()), w.news, w.err
 		w.mu.Unlock()
-		if slices.Contains(names, node) == present {
+		// FRR changes an IPv6 route by deleting it first: wait for the new one.
+		if len(names) > 0 && slices.Contains(names, node) == present {
 			return nil
 		}
 		if ended != nil {

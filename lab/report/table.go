@@ -151,7 +151,11 @@ func (r Run) events() []event {
 	}
 	for i, h := range r.Router {
 		if i > 0 {
-			add(h.AtMS, "router: next hops %s", strings.Join(h.NextHops, " "))
+			hops := strings.Join(h.NextHops, " ")
+			if hops == "" {
+				hops = "none"
+			}
+			add(h.AtMS, "router: next hops %s", hops)
 		}
 	}
 	for _, o := range r.Outages {

@@ -127,6 +127,7 @@ func (h *heldConn) live(ctx context.Context) record.Held {
 		if ctx.Err() != nil { // after setting the deadline, which may have undone the AfterFunc's
 			return end(record.OK, "")
 		}
+		asked := h.clock.now()
 		last, err := exchange(conn, in, &life)
 		if ctx.Err() != nil {
 			return end(record.OK, "")
@@ -135,7 +136,7 @@ func (h *heldConn) live(ctx context.Context) record.Held {
 			return end(heldOutcome(err), err.Error())
 		}
 		life.Exchanges++
-		life.Answered = h.clock.now()
+		life.Asked = asked
 		if last {
 			return end(record.Finished, "")
 		}

@@ -91,18 +91,32 @@ func (j *judge) fateOf(p record.Probe) fate {
 	return failed
 }
 
-// rehashed says whether a connection was established, its last sign of life
-// came before a change of the router's next hops, its reset after it, and
-// nothing but the re-hash explains that. carrier is empty where it is not known.
+// rehashNear is how close to the router's change a connection of an unknown
+// carrier must have been alive, and have been reset: the next packet tells, and
+// with a request under way that comes at once. What took longer was something
+// else, or was seen late, and proves nothing.
+const rehashNear = 20 * time.Millisecond
+
+// rehashed says whether a connection was established, was last proven to work
+// by something sent before a change of the router's next hops, was reset after
+// it, and nothing but the re-hash explains that. carrier is empty where it is
+// not known.
 func (j *judge) rehashed(alive, ended int64, carrier string) bool {
 	for i, c := range j.h.Router {
 		if i == 0 {
 			continue // what held at the start
 		}
 		at := c.At.UnixNano()
-		if alive > 0 && alive < at && at < ended && !(j.abrupt(at) && (carrier == "" || carrier == j.h.Victim)) {
-			return true
+		if alive <= 0 || alive >= at || at >= ended {
+			continue
 		}
+		if carrier == "" && (time.Duration(at-alive) > rehashNear || time.Duration(ended-at) > rehashNear) {
+			continue
+		}
+		if j.abrupt(at) && (carrier == "" || carrier == j.h.Victim) {
+			continue // its death explains the reset as well
+		}
+		return true
 	}
 	return false
 }
@@ -175,6 +189,7 @@ func (c *Counts) add(f fate) {
 
 func (j *judge) outages() {
 	var last int64
+	var windows []int // that each outage began in
 	for i, p := range j.probes {
 		if j.fate[i] != failed {
 			continue
@@ -185,6 +200,7 @@ func (j *judge) outages() {
 			o.Length = j.relative(p.Scheduled) - o.Start + j.v.Interval
 		} else {
 			j.v.Outages = append(j.v.Outages, Outage{Start: j.relative(p.Scheduled), Length: j.v.Interval, Failed: 1})
+			windows = append(windows, j.windowOf(p, failed))
 		}
 		last = p.Scheduled
 	}
@@ -192,15 +208,10 @@ func (j *judge) outages() {
 		return
 	}
 	j.v.FirstFailure, j.v.LastFailure = j.v.Outages[0].Start, j.relative(last)
-	for _, o := range j.v.Outages {
+	for i, o := range j.v.Outages {
 		j.v.LongestGap = max(j.v.LongestGap, o.Length)
-		w := 0
-		for i := range j.v.Windows {
-			if o.Start >= j.v.Windows[i].Start {
-				w = i
-			}
-		}
-		j.v.Windows[w].LongestGap = max(j.v.Windows[w].LongestGap, o.Length)
+		w := &j.v.Windows[windows[i]]
+		w.LongestGap = max(w.LongestGap, o.Length)
 	}
 }
 
@@ -221,7 +232,7 @@ func (j *judge) held() {
 			n.Finished++
 		case l.Stage == record.Connecting:
 			n.Refused++
-		case l.Outcome == record.Reset && j.rehashed(max(l.Connected, l.Answered), l.Ended, name):
+		case l.Outcome == record.Reset && j.rehashed(max(l.Connected, l.Asked), l.Ended, name):
 			n.Cut++
 			j.v.HeldCut++
 		default:

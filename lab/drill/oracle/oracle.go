@@ -145,8 +145,8 @@ func (v Verdict) Passed() bool { return len(v.Invalid) == 0 && len(v.Broken) == 
 type Counts struct {
 	Sent, Answered, Failed int
 	// Cut are connections that were established, and open across a recorded
-	// change of the router's next hops without an answer since, and were
-	// reset: the re-hash took them to a node that does not know them. What is
+	// change of the router's next hops without an answer to anything that was
+	// sent since, and were reset: the re-hash took them to a node that does not know them. What is
 	// not proven so is Failed; so is what the victim's own death explains.
 	Cut     int
 	NotSent int

@@ -188,6 +188,9 @@ func TestEachPlantedFaultIsFound(t *testing.T) {
 		{name: "no router record", plant: func(h *History) { h.Router = nil }, invalid: []Code{NoRouter}},
 		{name: "the router never dropped the victim", plant: func(h *History) { h.Router = h.Router[:1] }, invalid: []Code{FaultNotSeen, FaultNotSeen}},
 		{name: "the router never took it back", plant: func(h *History) { h.Router = h.Router[:2] }, invalid: []Code{FaultNotSeen}},
+		{name: "the route was only replaced", plant: func(h *History) {
+			h.Router = []fib.Change{h.Router[0], {At: at(dropAt)}, {At: at(dropAt + 1), Hops: hops(1, 2, 3)}}
+		}, invalid: []Code{FaultNotSeen, FaultNotSeen}},
 		{name: "another node left", plant: func(h *History) { h.Router[1].Hops = hops(1, 2) }, invalid: []Code{FaultNotSeen, FaultNotSeen}},
 		{name: "the router dropped it before the fault", plant: func(h *History) { h.Router[1].At = at(killAt - ms) }, invalid: []Code{FaultNotSeen, VictimIdle}},
 		{name: "the victim carried nothing before", plant: func(h *History) {
@@ -243,6 +246,8 @@ func TestOnlyAProvenCutIsCut(t *testing.T) {
 	}{
 		{"established before the change, reset after it", backAt - ms, backAt + ms, record.Reset, cut},
 		{"the same, but the victim's death explains it", dropAt - ms, dropAt + ms, record.Reset, failed},
+		{"established long before the change", backAt - 21*ms, backAt + ms, record.Reset, failed},
+		{"reset long after the change", backAt - ms, backAt + 21*ms, record.Reset, failed},
 		{"established after the change", backAt + ms, backAt + 2*ms, record.Reset, failed},
 		{"established at the very time of the change", backAt, backAt + ms, record.Reset, failed},
 		{"reset before the change", backAt - 2*ms, backAt - ms, record.Reset, failed},
@@ -307,8 +312,21 @@ func TestAProbeUnderWayAtTheFaultIsTheFaults(t *testing.T) {
 	if len(v.Invalid) != 0 || v.Windows[0].Failed != 0 || v.Windows[1].Failed != 1 {
 		t.Errorf("invalid %v, failed before %d, after the kill %d", v.Invalid, v.Windows[0].Failed, v.Windows[1].Failed)
 	}
+	if v.Windows[0].LongestGap != 0 || v.Windows[1].LongestGap != 2*time.Millisecond {
+		t.Errorf("its gap is counted before the fault: %v, after: %v", v.Windows[0].LongestGap, v.Windows[1].LongestGap)
+	}
 	if v.FirstFailure != -2*time.Millisecond {
 		t.Errorf("first failure at %v, want when it was due, -2ms", v.FirstFailure)
+	}
+}
+
+// FRR deletes an IPv6 route before it writes the changed one.
+func TestARouteThatIsDeletedFirstConvergesWithTheNextOne(t *testing.T) {
+	h := good()
+	h.Router = []fib.Change{h.Router[0], {At: at(dropAt)}, {At: at(dropAt + ms), Hops: hops(1, 3)}, {At: at(backAt)}, {At: at(backAt + ms), Hops: hops(1, 2, 3)}}
+	v := Judge(h, strict())
+	if !v.Passed() || v.Windows[1].Converged != 81*time.Millisecond || v.Windows[2].Converged != 1001*time.Millisecond {
+		t.Errorf("invalid %v, broken %v, converged after %v and %v", v.Invalid, v.Broken, v.Windows[1].Converged, v.Windows[2].Converged)
 	}
 }
 
@@ -384,7 +402,7 @@ func TestHeldConnectionsByNode(t *testing.T) {
 	life("10.0.1.2", 0, endAt, record.OK)
 	life("10.0.1.2", 0, dropAt+5*ms, record.Reset)
 	life("10.0.1.2", 0, dropAt+500*ms, record.Reset)
-	h.Held[2].Answered = stamp(dropAt + 300*ms)  // so the change did not harm it
+	h.Held[2].Asked = stamp(dropAt + 300*ms)     // so the change did not harm it
 	life("10.0.2.2", 0, killAt+ms, record.Reset) // by its node's death, before the router changed anything
 	life("10.0.2.2", 0, dropAt+ms, record.Reset) // by the same, seen late
 	life("", 0, dropAt+ms, record.Reset)         // by the same, for all that is known

@@ -100,12 +100,18 @@ func (j *judge) effect(window int) (int64, bool) {
 		return j.starts[window], false
 	}
 	step := j.h.Steps[window-1]
-	for i, c := range j.h.Router {
-		at := c.At.UnixNano()
-		if i == 0 || at < j.starts[window] || at >= j.until(window) {
+	had := false
+	for _, c := range j.h.Router {
+		// FRR changes an IPv6 route by deleting it first: no next hop at all is
+		// not yet one without the victim.
+		if len(c.Hops) == 0 {
 			continue
 		}
-		before, now := j.has(j.h.Router[i-1]), j.has(c)
+		at, before, now := c.At.UnixNano(), had, j.has(c)
+		had = now
+		if at < j.starts[window] || at >= j.until(window) {
+			continue
+		}
 		if step.Effect == Leaves && before && !now || step.Effect == Returns && !before && now {
 			return at, true
 		}

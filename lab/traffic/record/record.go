@@ -70,7 +70,7 @@ type Held struct {
 	Opened    int64   `json:"opened"`    // connect() was called
 	Connected int64   `json:"connected"` // connect() had succeeded
 	Ended     int64   `json:"ended"`     // broke, or was closed by the prober at its end
-	Answered  int64   `json:"answered"`  // the last whole answer
+	Asked     int64   `json:"asked"`     // when the last request was sent that was answered whole
 	Exchanges int     `json:"exchanges"` // that were answered whole
 	Outcome   Outcome `json:"outcome"`
 	Stage     Stage   `json:"stage"`
