@@ -115,8 +115,9 @@ func (s *Server) RemoveVoter(ctx context.Context, request *pharosv1.RemoveVoterR
 	return &pharosv1.RemoveVoterResponse{}, nil
 }
 
-// Register implements pharosv1.PeerServer. A node can register itself alone,
-// and only if it is a member: if its join was granted, and it was not removed.
+// Register implements pharosv1.PeerServer. A node can register itself alone.
+// That it is a member (its join was granted, and it was not removed) has been
+// seen to by admit.
 func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest) (response *pharosv1.RegisterResponse, err error) {
 	name, address := request.GetName(), request.GetControlAddress()
 	defer func() {
@@ -134,9 +135,6 @@ func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest
 		return nil, err
 	}
 	state := s.cluster.State()
-	if !Admitted(state, name) {
-		return nil, status.Errorf(codes.PermissionDenied, "%s is not a member of this cluster: it was removed; empty its data directory and join again with a new token", name)
-	}
 	if state.Members[name].Address == address && slices.Contains(s.cluster.Voters(), name) {
 		return &pharosv1.RegisterResponse{}, nil
 	}
@@ -155,8 +153,8 @@ func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest
 
 // Admitted says whether a node belongs to the cluster. Before this node has
 // learned of any member, all are welcome: it must hear the leader before it can
-// know whom to trust. In a security.Authorize, ask it for security.ProtoGRPC
-// only, for the reason given there.
+// know whom to trust. The Server asks it for each call. In a security.Authorize,
+// ask it for security.ProtoGRPC at most, for the reason given there.
 func Admitted(state fsm.State, name string) bool {
 	_, ok := state.Members[name]
 	return ok || len(state.Members) == 0
