@@ -260,6 +260,7 @@ func TestRemoveMember(t *testing.T) {
 	if _, err := client.RemoveMember(t.Context(), &pharosv1.RemoveMemberRequest{Name: "n3"}); err != nil || len(h.voters) != 2 {
 		t.Errorf("second try: %v, voters %v", err, h.voters)
 	}
+	// A node can be asked for its own removal.
 	if _, err := client.RemoveMember(t.Context(), &pharosv1.RemoveMemberRequest{Name: "n2"}); err != nil {
 		t.Fatal(err)
 	}
