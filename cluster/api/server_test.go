@@ -268,6 +268,20 @@ func TestRemoveMember(t *testing.T) {
 	failed(t, err, codes.FailedPrecondition, "last member")
 }
 
+// A node that restarted without a quorum has an old list of members.
+func TestANodeAnswersItselfWhateverItKnows(t *testing.T) {
+	h := newHouse(t, "n2")
+	h.mu.Lock()
+	h.state = fsm.New()
+	h.state.Members = map[string]fsm.Member{"n9": {Name: "n9", Address: "127.0.0.1:9"}}
+	h.mu.Unlock()
+	if _, err := h.client(t, "n2", "n2").Status(t.Context(), &pharosv1.StatusRequest{}); err != nil {
+		t.Error(err)
+	}
+	_, err := h.client(t, "n1", "n2").Status(t.Context(), &pharosv1.StatusRequest{})
+	failed(t, err, codes.PermissionDenied)
+}
+
 func TestRegister(t *testing.T) {
 	h := newHouse(t, "n2", "n3")
 	ctx := t.Context()
