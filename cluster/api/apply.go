@@ -22,6 +22,9 @@ const (
 	defaultWait   = 10 * time.Second
 	maxWait       = 10 * time.Minute
 	livenessCheck = 200 * time.Millisecond
+	// deadFor is how long a member must be without heartbeats before nobody
+	// waits for it: on a busy machine one may be suspected for a moment.
+	deadFor = 2 * time.Second
 )
 
 // Apply implements pharosv1.ControlServer. The document is parsed and compared
@@ -161,14 +164,16 @@ var errDied = errors.New("it is no longer alive")
 func (s *Server) watchAlive(ctx context.Context, name string, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(livenessCheck)
 	defer tick.Stop()
+	seen := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		alive := slices.ContainsFunc(s.live(), func(m LiveMember) bool { return m.Name == name })
-		if !alive {
+		if slices.ContainsFunc(s.live(), func(m LiveMember) bool { return m.Name == name }) {
+			seen = time.Now()
+		} else if time.Since(seen) > deadFor {
 			cancel(errDied)
 			return
 		}

@@ -116,7 +116,7 @@ func explain(err error, address string) error {
 	switch {
 	case st.Code() == codes.Unavailable && !leader:
 		e.Unreached = true
-		e.Message = fmt.Sprintf("cannot reach the node at %s: %s: check that \"pharos serve\" runs there, and the address", address, st.Message())
+		e.Message = fmt.Sprintf("cannot reach the node at %s: %s: check the address, that \"pharos serve\" runs there, and that this node is a member still", address, st.Message())
 	case st.Code() == codes.DeadlineExceeded:
 		e.Unreached = true
 		e.Message = fmt.Sprintf("the node at %s did not answer in time: %s: see its log, or allow more with --timeout", address, st.Message())

@@ -298,14 +298,12 @@ func (h *house) start(t *testing.T, dir string, identity *security.Identity, add
 	h.mu.Unlock()
 	m.server, err = NewServer(Config{
 		Identity: identity, Cluster: seat, Node: m.node, Liveness: h.gossip,
-		LeaderWait: 500 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		LeaderWait: 2 * time.Second, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := security.NewMux(security.MuxConfig{Listener: listener, Identity: identity, Authorize: func(proto, node string) bool {
-		return proto != security.ProtoGRPC || Admitted(seat.State(), node)
-	}})
+	mux := security.NewMux(security.MuxConfig{Listener: listener, Identity: identity})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 3)
 	go func() { done <- mux.Run(ctx) }()

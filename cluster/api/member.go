@@ -62,35 +62,15 @@ func (s *Server) CreateToken(ctx context.Context, request *pharosv1.CreateTokenR
 	return &pharosv1.CreateTokenResponse{Token: text, Expires: timestamppb.New(stored.Expires), Address: address}, nil
 }
 
-// RemoveMember implements pharosv1.ControlServer. The member leaves the
-// replicated list first and Raft's voters second; asked again after a failure
-// in between, it finishes the work.
+// RemoveMember implements pharosv1.ControlServer. The leader does all of it, so
+// that a node can be asked for its own removal too.
 func (s *Server) RemoveMember(ctx context.Context, request *pharosv1.RemoveMemberRequest) (response *pharosv1.RemoveMemberResponse, err error) {
-	name := request.GetName()
-	defer func() { s.audit(ctx, "remove_member", err, "member", name) }()
-	members := s.cluster.State().Members
-	_, member := members[name]
-	voter := slices.Contains(s.cluster.Voters(), name)
-	switch {
-	case !member && !voter:
-		return nil, status.Errorf(codes.NotFound, "there is no member %q: \"pharos member list\" lists them", name)
-	case member && len(members) == 1:
-		return nil, status.Errorf(codes.FailedPrecondition, "%s is the last member: a cluster cannot be without one", name)
-	}
-	if member {
-		result, err := s.submit(ctx, fsm.Command{By: caller(ctx), RemoveMember: &fsm.RemoveMember{Name: name}})
-		if err != nil {
-			return nil, err
-		}
-		// Unknown: someone else was quicker.
-		if err := result.Err(); err != nil && !errors.Is(err, fsm.ErrMemberUnknown) {
-			return nil, refused(err)
-		}
-	}
-	err = s.onLeader(ctx, true,
-		func(ctx context.Context) error { return s.cluster.RemoveVoter(ctx, name) },
+	defer func() { s.audit(ctx, "remove_member", err, "member", request.GetName()) }()
+	expel := &pharosv1.ExpelRequest{Name: request.GetName(), By: caller(ctx)}
+	err = s.onLeader(ctx, false,
+		func(ctx context.Context) error { return s.expel(ctx, expel) },
 		func(ctx context.Context, conn *grpc.ClientConn) error {
-			_, err := pharosv1.NewPeerClient(conn).RemoveVoter(ctx, &pharosv1.RemoveVoterRequest{Name: name})
+			_, err := pharosv1.NewPeerClient(conn).Expel(ctx, expel)
 			return err
 		})
 	if err != nil {
@@ -99,24 +79,54 @@ func (s *Server) RemoveMember(ctx context.Context, request *pharosv1.RemoveMembe
 	return &pharosv1.RemoveMemberResponse{}, nil
 }
 
-// RemoveVoter implements pharosv1.PeerServer: the leader's part of
-// RemoveMember. Only a node that is no member any more can be removed.
-func (s *Server) RemoveVoter(ctx context.Context, request *pharosv1.RemoveVoterRequest) (*pharosv1.RemoveVoterResponse, error) {
+// Expel implements pharosv1.PeerServer.
+func (s *Server) Expel(ctx context.Context, request *pharosv1.ExpelRequest) (*pharosv1.ExpelResponse, error) {
 	if err := s.leading(); err != nil {
 		return nil, err
 	}
-	if _, ok := s.cluster.State().Members[request.GetName()]; ok {
-		return nil, status.Errorf(codes.FailedPrecondition, "%s is a member still", request.GetName())
-	}
-	if err := s.cluster.RemoveVoter(ctx, request.GetName()); err != nil {
+	if err := s.expel(ctx, request); err != nil {
 		return nil, s.told(err)
 	}
-	s.logger.Info("voter removed", "member", request.GetName(), "by", caller(ctx))
-	return &pharosv1.RemoveVoterResponse{}, nil
+	s.logger.Info("member removed for another node", "node", caller(ctx), "by", request.GetBy(), "member", request.GetName())
+	return &pharosv1.ExpelResponse{}, nil
 }
 
-// Register implements pharosv1.PeerServer. A node can register itself alone,
-// and only if it is a member: if its join was granted, and it was not removed.
+// expel removes a member, as the leader: from the replicated list first and
+// from Raft's voters second. Asked again after a failure in between, it
+// finishes the work. Errors are Cluster's, or statuses.
+func (s *Server) expel(ctx context.Context, request *pharosv1.ExpelRequest) error {
+	name := request.GetName()
+	members := s.cluster.State().Members
+	_, member := members[name]
+	switch {
+	case !member && !slices.Contains(s.cluster.Voters(), name):
+		return status.Errorf(codes.NotFound, "there is no member %q: \"pharos member list\" lists them", name)
+	case member && len(members) == 1:
+		return status.Errorf(codes.FailedPrecondition, "%s is the last member: a cluster cannot be without one", name)
+	}
+	if member {
+		result, err := s.cluster.Submit(ctx, fsm.Command{By: request.GetBy(), RemoveMember: &fsm.RemoveMember{Name: name}})
+		if err != nil {
+			return err
+		}
+		// Unknown: someone else was quicker.
+		if err := result.Err(); err != nil && !errors.Is(err, fsm.ErrMemberUnknown) {
+			return refused(err)
+		}
+	}
+	if err := s.cluster.RemoveVoter(ctx, name); err != nil {
+		if errors.Is(err, ErrNotLeader) && member {
+			// Half of it is done, so "nothing was done" would be a lie.
+			return fmt.Errorf("%w: %s is no member any more, but may have a vote still: remove it once more", ErrUncertain, name)
+		}
+		return err
+	}
+	return nil
+}
+
+// Register implements pharosv1.PeerServer. A node can register itself alone.
+// That it is a member (its join was granted, and it was not removed) has been
+// seen to by admit.
 func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest) (response *pharosv1.RegisterResponse, err error) {
 	name, address := request.GetName(), request.GetControlAddress()
 	defer func() {
@@ -134,9 +144,6 @@ func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest
 		return nil, err
 	}
 	state := s.cluster.State()
-	if !Admitted(state, name) {
-		return nil, status.Errorf(codes.PermissionDenied, "%s is not a member of this cluster: it was removed; empty its data directory and join again with a new token", name)
-	}
 	if state.Members[name].Address == address && slices.Contains(s.cluster.Voters(), name) {
 		return &pharosv1.RegisterResponse{}, nil
 	}
@@ -155,8 +162,8 @@ func (s *Server) Register(ctx context.Context, request *pharosv1.RegisterRequest
 
 // Admitted says whether a node belongs to the cluster. Before this node has
 // learned of any member, all are welcome: it must hear the leader before it can
-// know whom to trust. In a security.Authorize, ask it for security.ProtoGRPC
-// only, for the reason given there.
+// know whom to trust. The Server asks it for each call. In a security.Authorize,
+// ask it for security.ProtoGRPC at most, for the reason given there.
 func Admitted(state fsm.State, name string) bool {
 	_, ok := state.Members[name]
 	return ok || len(state.Members) == 0

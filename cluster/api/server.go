@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/cluster/fsm"
@@ -143,6 +145,7 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 		grpc.Creds(s.identity.ServerCredentials()),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(128),
+		grpc.UnaryInterceptor(s.admit),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 2 * time.Second, PermitWithoutStream: true}),
 	)
@@ -168,6 +171,22 @@ func (s *Server) Run(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
+// admit refuses the calls of nodes that are no members: of removed ones, whose
+// certificates are good still. A refusal here can say why, where one in the TLS
+// handshake only shows as a broken connection.
+func (s *Server) admit(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	name, err := security.CallerName(ctx)
+	if err != nil {
+		return nil, status.Error(codes.Unauthenticated, err.Error())
+	}
+	// A node that restarted without a quorum knows old members only, maybe not
+	// even itself: whoever is on this machine must be able to ask it all the same.
+	if name != s.identity.Name() && !Admitted(s.cluster.State(), name) {
+		return nil, status.Errorf(codes.PermissionDenied, "%s is not a member of this cluster: it was removed; to join again, empty its data directory and use a new token", name)
+	}
+	return handle(ctx, request)
+}
+
 // caller is the name in the caller's certificate.
 func caller(ctx context.Context) string {
 	name, err := security.CallerName(ctx)
@@ -181,7 +200,7 @@ func caller(ctx context.Context) string {
 func (s *Server) audit(ctx context.Context, action string, err error, attrs ...any) {
 	attrs = append([]any{"action", action, "by", caller(ctx)}, attrs...)
 	if err != nil {
-		s.logger.Warn("write refused", append(attrs, "error", err)...)
+		s.logger.Warn("write refused", append(attrs, "error", status.Convert(err).Message())...)
 		return
 	}
 	s.logger.Info("write", attrs...)

@@ -58,7 +58,7 @@ func (shaken) ClientHandshake(context.Context, string, net.Conn) (net.Conn, cred
 
 // Info implements credentials.TransportCredentials.
 func (shaken) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", SecurityVersion: "1.3"}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 // Clone implements credentials.TransportCredentials.

@@ -17,7 +17,7 @@ import (
 const (
 	joinDialTimeout = 4 * time.Second // connect and handshake: a dead address is told within 5 s
 	joinRetryWait   = 500 * time.Millisecond
-	joinRetries     = 10
+	joinPatience    = 10 * time.Second // with a cluster that has no leader
 )
 
 // JoinConfig says who joins what.
@@ -42,7 +42,7 @@ type Joined struct {
 // the identity into Dir/security. On any error nothing is left in Dir. A
 // refusal by the member is a *JoinError; a server of another cluster is
 // ErrFingerprint, and gets neither token nor name. While the cluster has no
-// leader Join tries again, for about 5 s or until ctx ends.
+// leader Join tries again, for about 10 s or until ctx ends.
 func Join(ctx context.Context, c JoinConfig) (*Joined, error) {
 	if err := ValidateName(c.Name); err != nil {
 		return nil, err
@@ -67,9 +67,9 @@ func Join(ctx context.Context, c JoinConfig) (*Joined, error) {
 		return nil, fmt.Errorf("make the certificate request: %w", err)
 	}
 	request := joinRequest{TokenID: c.Token.ID(), Secret: c.Token.secret[:], Node: c.Name, Address: c.Address, CSR: csr}
-	for try := 1; ; try++ {
+	for start := time.Now(); ; {
 		joined, err := joinOnce(ctx, c, key, request)
-		if err == nil || !errors.Is(err, ErrRetry) || try == joinRetries {
+		if err == nil || !errors.Is(err, ErrRetry) || time.Since(start) > joinPatience {
 			return joined, err
 		}
 		select {

@@ -161,7 +161,7 @@ func (v applyView) unapplied() error {
 	if len(names) == 0 {
 		return nil
 	}
-	return fmt.Errorf("version %d is the cluster's, but %s does not run it: see the reason above, and \"pharos status\" there", v.Version, strings.Join(names, ", "))
+	return fmt.Errorf("version %d is the cluster's now, but does not run on %s: mend the reason shown, or apply a configuration that runs", v.Version, strings.Join(names, ", "))
 }
 
 // errDiffers ends diff --exit-code with 1, without a word.

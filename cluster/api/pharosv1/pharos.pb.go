@@ -2414,27 +2414,28 @@ func (x *SubmitResponse) GetResult() []byte {
 	return nil
 }
 
-type RemoveVoterRequest struct {
+type ExpelRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"` // who asked for it, for the audit log
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RemoveVoterRequest) Reset() {
-	*x = RemoveVoterRequest{}
+func (x *ExpelRequest) Reset() {
+	*x = ExpelRequest{}
 	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RemoveVoterRequest) String() string {
+func (x *ExpelRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RemoveVoterRequest) ProtoMessage() {}
+func (*ExpelRequest) ProtoMessage() {}
 
-func (x *RemoveVoterRequest) ProtoReflect() protoreflect.Message {
+func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2446,38 +2447,45 @@ func (x *RemoveVoterRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RemoveVoterRequest.ProtoReflect.Descriptor instead.
-func (*RemoveVoterRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use ExpelRequest.ProtoReflect.Descriptor instead.
+func (*ExpelRequest) Descriptor() ([]byte, []int) {
 	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
 }
 
-func (x *RemoveVoterRequest) GetName() string {
+func (x *ExpelRequest) GetName() string {
 	if x != nil {
 		return x.Name
 	}
 	return ""
 }
 
-type RemoveVoterResponse struct {
+func (x *ExpelRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type ExpelResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RemoveVoterResponse) Reset() {
-	*x = RemoveVoterResponse{}
+func (x *ExpelResponse) Reset() {
+	*x = ExpelResponse{}
 	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RemoveVoterResponse) String() string {
+func (x *ExpelResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RemoveVoterResponse) ProtoMessage() {}
+func (*ExpelResponse) ProtoMessage() {}
 
-func (x *RemoveVoterResponse) ProtoReflect() protoreflect.Message {
+func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -2489,8 +2497,8 @@ func (x *RemoveVoterResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RemoveVoterResponse.ProtoReflect.Descriptor instead.
-func (*RemoveVoterResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use ExpelResponse.ProtoReflect.Descriptor instead.
+func (*ExpelResponse) Descriptor() ([]byte, []int) {
 	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
 }
 
@@ -2671,10 +2679,11 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\acommand\x18\x01 \x01(\fR\acommand\">\n" +
 	"\x0eSubmitResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x16\n" +
-	"\x06result\x18\x02 \x01(\fR\x06result\"(\n" +
-	"\x12RemoveVoterRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
-	"\x13RemoveVoterResponse2\xdb\x04\n" +
+	"\x06result\x18\x02 \x01(\fR\x06result\"2\n" +
+	"\fExpelRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\x0f\n" +
+	"\rExpelResponse2\xdb\x04\n" +
 	"\aControl\x12:\n" +
 	"\x05Apply\x12\x17.pharos.v1.ApplyRequest\x1a\x18.pharos.v1.ApplyResponse\x124\n" +
 	"\x03Get\x12\x15.pharos.v1.GetRequest\x1a\x16.pharos.v1.GetResponse\x12=\n" +
@@ -2684,12 +2693,12 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\vCreateToken\x12\x1d.pharos.v1.CreateTokenRequest\x1a\x1e.pharos.v1.CreateTokenResponse\x12O\n" +
 	"\fRemoveMember\x12\x1e.pharos.v1.RemoveMemberRequest\x1a\x1f.pharos.v1.RemoveMemberResponse\x12:\n" +
 	"\x05Drain\x12\x17.pharos.v1.DrainRequest\x1a\x18.pharos.v1.DrainResponse\x12@\n" +
-	"\aUndrain\x12\x19.pharos.v1.UndrainRequest\x1a\x1a.pharos.v1.UndrainResponse2\xf1\x02\n" +
+	"\aUndrain\x12\x19.pharos.v1.UndrainRequest\x1a\x1a.pharos.v1.UndrainResponse2\xdf\x02\n" +
 	"\x04Peer\x12C\n" +
 	"\bRegister\x12\x1a.pharos.v1.RegisterRequest\x1a\x1b.pharos.v1.RegisterResponse\x12L\n" +
 	"\vWaitApplied\x12\x1d.pharos.v1.WaitAppliedRequest\x1a\x1e.pharos.v1.WaitAppliedResponse\x12=\n" +
-	"\x06Submit\x12\x18.pharos.v1.SubmitRequest\x1a\x19.pharos.v1.SubmitResponse\x12L\n" +
-	"\vRemoveVoter\x12\x1d.pharos.v1.RemoveVoterRequest\x1a\x1e.pharos.v1.RemoveVoterResponse\x12I\n" +
+	"\x06Submit\x12\x18.pharos.v1.SubmitRequest\x1a\x19.pharos.v1.SubmitResponse\x12:\n" +
+	"\x05Expel\x12\x17.pharos.v1.ExpelRequest\x1a\x18.pharos.v1.ExpelResponse\x12I\n" +
 	"\n" +
 	"NodeStatus\x12\x1c.pharos.v1.NodeStatusRequest\x1a\x1d.pharos.v1.NodeStatusResponseB2Z0github.com/pharos-lb/pharos/cluster/api/pharosv1b\x06proto3"
 
@@ -2747,8 +2756,8 @@ var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*WaitAppliedResponse)(nil),   // 37: pharos.v1.WaitAppliedResponse
 	(*SubmitRequest)(nil),         // 38: pharos.v1.SubmitRequest
 	(*SubmitResponse)(nil),        // 39: pharos.v1.SubmitResponse
-	(*RemoveVoterRequest)(nil),    // 40: pharos.v1.RemoveVoterRequest
-	(*RemoveVoterResponse)(nil),   // 41: pharos.v1.RemoveVoterResponse
+	(*ExpelRequest)(nil),          // 40: pharos.v1.ExpelRequest
+	(*ExpelResponse)(nil),         // 41: pharos.v1.ExpelResponse
 	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
 	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
 }
@@ -2793,7 +2802,7 @@ var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	34, // 37: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
 	36, // 38: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
 	38, // 39: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	40, // 40: pharos.v1.Peer.RemoveVoter:input_type -> pharos.v1.RemoveVoterRequest
+	40, // 40: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
 	12, // 41: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
 	6,  // 42: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
 	9,  // 43: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
@@ -2807,7 +2816,7 @@ var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	35, // 51: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
 	37, // 52: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
 	39, // 53: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	41, // 54: pharos.v1.Peer.RemoveVoter:output_type -> pharos.v1.RemoveVoterResponse
+	41, // 54: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
 	13, // 55: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
 	42, // [42:56] is the sub-list for method output_type
 	28, // [28:42] is the sub-list for method input_type

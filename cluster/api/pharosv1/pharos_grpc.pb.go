@@ -454,7 +454,7 @@ const (
 	Peer_Register_FullMethodName    = "/pharos.v1.Peer/Register"
 	Peer_WaitApplied_FullMethodName = "/pharos.v1.Peer/WaitApplied"
 	Peer_Submit_FullMethodName      = "/pharos.v1.Peer/Submit"
-	Peer_RemoveVoter_FullMethodName = "/pharos.v1.Peer/RemoveVoter"
+	Peer_Expel_FullMethodName       = "/pharos.v1.Peer/Expel"
 	Peer_NodeStatus_FullMethodName  = "/pharos.v1.Peer/NodeStatus"
 )
 
@@ -471,9 +471,10 @@ type PeerClient interface {
 	WaitApplied(ctx context.Context, in *WaitAppliedRequest, opts ...grpc.CallOption) (*WaitAppliedResponse, error)
 	// Submit hands an encoded command to the leader.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
-	// RemoveVoter takes a node that is no member any more out of Raft's voters.
-	// Only the leader accepts it; others answer as for Register.
-	RemoveVoter(ctx context.Context, in *RemoveVoterRequest, opts ...grpc.CallOption) (*RemoveVoterResponse, error)
+	// Expel is the leader's part of Control.RemoveMember: it takes a node out of
+	// the members and of Raft's voters. Others than the leader answer as for
+	// Register.
+	Expel(ctx context.Context, in *ExpelRequest, opts ...grpc.CallOption) (*ExpelResponse, error)
 	// NodeStatus is the asked node's word on itself alone.
 	NodeStatus(ctx context.Context, in *NodeStatusRequest, opts ...grpc.CallOption) (*NodeStatusResponse, error)
 }
@@ -516,10 +517,10 @@ func (c *peerClient) Submit(ctx context.Context, in *SubmitRequest, opts ...grpc
 	return out, nil
 }
 
-func (c *peerClient) RemoveVoter(ctx context.Context, in *RemoveVoterRequest, opts ...grpc.CallOption) (*RemoveVoterResponse, error) {
+func (c *peerClient) Expel(ctx context.Context, in *ExpelRequest, opts ...grpc.CallOption) (*ExpelResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(RemoveVoterResponse)
-	err := c.cc.Invoke(ctx, Peer_RemoveVoter_FullMethodName, in, out, cOpts...)
+	out := new(ExpelResponse)
+	err := c.cc.Invoke(ctx, Peer_Expel_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -549,9 +550,10 @@ type PeerServer interface {
 	WaitApplied(context.Context, *WaitAppliedRequest) (*WaitAppliedResponse, error)
 	// Submit hands an encoded command to the leader.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
-	// RemoveVoter takes a node that is no member any more out of Raft's voters.
-	// Only the leader accepts it; others answer as for Register.
-	RemoveVoter(context.Context, *RemoveVoterRequest) (*RemoveVoterResponse, error)
+	// Expel is the leader's part of Control.RemoveMember: it takes a node out of
+	// the members and of Raft's voters. Others than the leader answer as for
+	// Register.
+	Expel(context.Context, *ExpelRequest) (*ExpelResponse, error)
 	// NodeStatus is the asked node's word on itself alone.
 	NodeStatus(context.Context, *NodeStatusRequest) (*NodeStatusResponse, error)
 	mustEmbedUnimplementedPeerServer()
@@ -573,8 +575,8 @@ func (UnimplementedPeerServer) WaitApplied(context.Context, *WaitAppliedRequest)
 func (UnimplementedPeerServer) Submit(context.Context, *SubmitRequest) (*SubmitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Submit not implemented")
 }
-func (UnimplementedPeerServer) RemoveVoter(context.Context, *RemoveVoterRequest) (*RemoveVoterResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method RemoveVoter not implemented")
+func (UnimplementedPeerServer) Expel(context.Context, *ExpelRequest) (*ExpelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Expel not implemented")
 }
 func (UnimplementedPeerServer) NodeStatus(context.Context, *NodeStatusRequest) (*NodeStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method NodeStatus not implemented")
@@ -654,20 +656,20 @@ func _Peer_Submit_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
-func _Peer_RemoveVoter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(RemoveVoterRequest)
+func _Peer_Expel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExpelRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(PeerServer).RemoveVoter(ctx, in)
+		return srv.(PeerServer).Expel(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: Peer_RemoveVoter_FullMethodName,
+		FullMethod: Peer_Expel_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(PeerServer).RemoveVoter(ctx, req.(*RemoveVoterRequest))
+		return srv.(PeerServer).Expel(ctx, req.(*ExpelRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -710,8 +712,8 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Peer_Submit_Handler,
 		},
 		{
-			MethodName: "RemoveVoter",
-			Handler:    _Peer_RemoveVoter_Handler,
+			MethodName: "Expel",
+			Handler:    _Peer_Expel_Handler,
 		},
 		{
 			MethodName: "NodeStatus",
