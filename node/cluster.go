@@ -13,6 +13,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/api"
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/cluster/fsm"
+	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/cluster/store"
 )
 
@@ -38,8 +39,18 @@ func (c clusterAPI) Submit(ctx context.Context, command fsm.Command) (fsm.Result
 	return result, apiError(err)
 }
 
-func (c clusterAPI) State() fsm.State               { return c.n.store.State() }
 func (c clusterAPI) Leader() (name, address string) { return c.n.store.Leader() }
+
+// State has the configuration that runs here, if that is newer: after a restart
+// without a leader the log is not known to be committed, but what a node has
+// run was.
+func (c clusterAPI) State() fsm.State {
+	state := c.n.store.State()
+	if v := c.n.reconciler.View(); v.Version > state.Snapshot.Version {
+		state.Snapshot = registry.Snapshot{Version: v.Version, Config: v.Config}
+	}
+	return state
+}
 
 func (c clusterAPI) Voters() []string {
 	var names []string

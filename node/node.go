@@ -81,7 +81,7 @@ func New(opts Options) (_ *Node, err error) {
 			_ = n.listener.Close()
 		}
 	}()
-	n.mux = security.NewMux(security.MuxConfig{Listener: n.listener, Identity: n.identity, Authorize: n.authorize, Logger: n.logger})
+	n.mux = security.NewMux(security.MuxConfig{Listener: n.listener, Identity: n.identity, Logger: n.logger})
 	if n.known, err = store.HasState(opts.Dir); err != nil {
 		return nil, err
 	}
@@ -142,13 +142,6 @@ type raftTransport struct {
 
 func (t raftTransport) Dial(address string, timeout time.Duration) (net.Conn, error) {
 	return t.identity.DialRaft(context.Background(), address, timeout)
-}
-
-// authorize keeps removed members out of the control API. Raft is open to every
-// certificate of the cluster: a node that was down must be able to hear a
-// leader that it does not know yet.
-func (n *Node) authorize(proto, name string) bool {
-	return proto != security.ProtoGRPC || api.Admitted(n.store.State(), name)
 }
 
 // task is a part that runs until its context ends.

@@ -216,6 +216,7 @@ func gracefulStop(t *testing.T, s *site) {
 }
 
 func noQuorum(t *testing.T, s *site) {
+	version := s.version("n1")
 	s.end("n2", syscall.SIGKILL)
 	s.end("n3", syscall.SIGKILL)
 	s.awaitNextHops(hop1)
@@ -236,6 +237,9 @@ func noQuorum(t *testing.T, s *site) {
 	s.awaitNextHops(hop1)
 	if _, err := s.fetch(vip4); err != nil {
 		t.Error(err)
+	}
+	if after := s.version("n1"); after != version {
+		t.Errorf("without a leader n1 shows version %d, and ran %d", after, version)
 	}
 	s.start("n2", "n3")
 	s.awaitNextHops(hop1, hop2, hop3)
