@@ -13,12 +13,26 @@ VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo u
 GOFUMPT     := $(GO) run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0
+TESTS       := $(GOTESTSUM) --format pkgname-and-test-fails --
 PROTOC_GEN_GO      := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 
 # Debian packages: what the lab runs on, and what tests and checks need beyond it.
 LAB_PACKAGES  := frr iproute2 nftables
 TEST_PACKAGES := gcc libc6-dev protobuf-compiler libprotobuf-dev
+
+# What to try in a lab that is up.
+NAMED := $(if $(filter anycast,$(LAB)),,--name $(LAB) )
+define HINTS
+printf '%s\n' '' 'The lab stays up. Try:' \
+	'  $(BIN) lab exec $(NAMED)n1 -- pharos status' \
+	'  $(BIN) lab exec $(NAMED)n1 -- pharos explain vip web' \
+	'  $(BIN) lab exec $(NAMED)tor1 -- ip route show 198.51.100.1' \
+	'  $(BIN) lab exec $(NAMED)n1 -- pharos drain n3' \
+	'  $(BIN) drill run drain --node n2 --held 60 --lab $(LAB)' \
+	'  $(BIN) lab shell $(NAMED)n2' \
+	'  make lab-down'
+endef
 
 .PHONY: help build lab lab-down unit test check fmt generate drift figures deps-lab deps-test
 
@@ -30,7 +44,10 @@ build: ## build the static binary, bin/pharos
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/pharos
 
 lab: deps-lab build ## three nodes, a router, a failover drill; leaves the lab up
-	@$(BIN) lab demo --name $(LAB)
+	@$(BIN) lab down --name $(LAB) >/dev/null
+	@$(BIN) lab up --name $(LAB)
+	@echo; echo "Killing n2 (SIGKILL) under 500 new connections a second:"; echo
+	@result=0; $(BIN) drill run node-kill --node n2 --lab $(LAB) || result=$$?; $(HINTS); exit $$result
 
 lab-down: build ## remove every trace of the lab
 	@$(BIN) lab down --name $(LAB)
@@ -39,7 +56,8 @@ unit: ## tests that need neither root nor a network
 	$(GO) test -short ./...
 
 test: deps-lab deps-test build ## all tests: unit, integration with the race detector, the lab with the real FRR
-	PHAROS_REQUIRE_ROOT=$(if $(CI),1,) PHAROS_BIN=$(CURDIR)/$(BIN) $(GOTESTSUM) --format pkgname-and-test-fails -- -race -timeout 15m ./...
+	PHAROS_REQUIRE_ROOT=$(if $(CI),1,) $(TESTS) -race -timeout 15m $$($(GO) list ./... | grep -v /lab/endtoend)
+	PHAROS_REQUIRE_ROOT=$(if $(CI),1,) PHAROS_BIN=$(CURDIR)/$(BIN) $(TESTS) -timeout 20m ./lab/endtoend
 
 check: deps-test ## format, vet, lint and generated-code drift
 	@out=$$($(GOFUMPT) -l cmd node bgp vip proxy cluster lab); [ -z "$$out" ] || { echo "not gofumpt-formatted (run \`make fmt\`):"; echo "$$out"; exit 1; }
