@@ -168,3 +168,6 @@ func WriteConfig(dir string, c Config) error {
 	}
 	return nil
 }
+
+// RemoveConfig takes away what WriteConfig made.
+func RemoveConfig(dir string) error { return os.Remove(filepath.Join(dir, configFile)) }

@@ -19,6 +19,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/api"
 	"github.com/pharos-lb/pharos/cluster/api/apitest"
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
+	"github.com/pharos-lb/pharos/node"
 )
 
 // control is a node whose answers are fixed.
@@ -158,9 +159,9 @@ func (c *control) Undrain(context.Context, *pharosv1.UndrainRequest) (*pharosv1.
 }
 
 // pharos runs the command line on a node home.
-func pharos(t *testing.T, node nodeHome, stdin string, args ...string) (stdout, stderr string, code int) {
+func pharos(t *testing.T, home nodeHome, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	root := newRootOn(node)
+	root := newRootOn(home)
 	var out, errs bytes.Buffer
 	root.SetOut(&out)
 	root.SetErr(&errs)
@@ -180,12 +181,11 @@ func founded(t *testing.T) (dir string, c *control) {
 	}
 	c = &control{}
 	c.address = apitest.Serve(t, apitest.Node{Dir: dir, Control: c})
-	home := nodeFiles()
-	config, err := home.newConfig("n1", c.address, nil)
+	config, err := newConfig("n1", c.address, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := home.write(dir, config); err != nil {
+	if err := node.WriteConfig(dir, config); err != nil {
 		t.Fatal(err)
 	}
 	return dir, c
@@ -353,7 +353,7 @@ func TestInit(t *testing.T) {
 	if !strings.Contains(stdout, want) || !strings.Contains(stdout, "pharos serve --dir "+dir) {
 		t.Errorf("init said:\n%s\nwant in it:%s", stdout, want)
 	}
-	config, err := home.load(dir)
+	config, err := node.LoadConfig(dir)
 	if err != nil || config.Name != "n1" || config.Address != "127.0.0.1:7443" || len(config.Addresses) != 1 {
 		t.Errorf("node file: %+v, %v", config, err)
 	}
@@ -404,7 +404,7 @@ func TestInitThatFailsLeavesNothing(t *testing.T) {
 	full := errors.New("no space left on device")
 	failing := homeWith(func(context.Context, string, api.Founded) error { return full })
 	unwritable := nodeFiles()
-	unwritable.write = func(string, nodeConfig) error { return full }
+	unwritable.write = func(string, node.Config) error { return full }
 	for name, x := range map[string]struct {
 		home nodeHome
 		args []string
@@ -460,7 +460,7 @@ func TestJoin(t *testing.T) {
 	if !strings.Contains(stdout, "pharos serve --dir "+dir) || !strings.Contains(stdout, made.ClusterID) {
 		t.Errorf("join said:\n%s", stdout)
 	}
-	config, err := nodeFiles().load(dir)
+	config, err := node.LoadConfig(dir)
 	if err != nil || config.Name != "n2" || len(config.Peers) != 1 || config.Peers[0] != "127.0.0.1:7441" {
 		t.Errorf("node file: %+v, %v", config, err)
 	}
@@ -480,7 +480,7 @@ func TestJoinThatFailsLeavesNothing(t *testing.T) {
 	open := apitest.Serve(t, apitest.Node{Dir: first, Admitter: doorkeeper{}})
 	shut := apitest.Serve(t, apitest.Node{Dir: first, Admitter: doorkeeper{errors.New("shut")}})
 	unwritable := nodeFiles()
-	unwritable.write = func(string, nodeConfig) error { return errors.New("no space left on device") }
+	unwritable.write = func(string, node.Config) error { return errors.New("no space left on device") }
 	good := []string{"--name", "n2", "--address", "127.0.0.1:7442"}
 	for name, x := range map[string]struct {
 		home nodeHome

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pharos-lb/pharos/cluster/api"
+	"github.com/pharos-lb/pharos/node"
 )
 
 // nodeFlags are what init and join ask about the node to be made.
@@ -26,11 +27,11 @@ func (f *nodeFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.own, "node-address", nil, "an address of this node towards the routers, the BGP next hop; once for each family (default: --address)")
 }
 
-func (f *nodeFlags) config(cmd *cobra.Command, node nodeHome) (nodeConfig, error) {
+func (f *nodeFlags) config(cmd *cobra.Command) (node.Config, error) {
 	if f.name == "" || f.address == "" {
-		return nodeConfig{}, usage(cmd, "--name and --address are required")
+		return node.Config{}, usage(cmd, "--name and --address are required")
 	}
-	return node.newConfig(f.name, f.address, f.own)
+	return newConfig(f.name, f.address, f.own)
 }
 
 type initView struct {
@@ -55,7 +56,7 @@ nothing is changed; if a step fails, nothing is left.`,
 		Example: "  pharos init --name n1 --address 10.0.1.2",
 		Args:    arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := flags.config(cmd, o.node)
+			config, err := flags.config(cmd)
 			if err != nil {
 				return err
 			}
@@ -82,8 +83,8 @@ nothing is changed; if a step fails, nothing is left.`,
 }
 
 // found makes a cluster in dir, or leaves dir as it was.
-func (h nodeHome) found(ctx context.Context, dir string, config nodeConfig, ttl time.Duration) (_ api.Founded, err error) {
-	if err := h.vacant(dir); err != nil {
+func (h nodeHome) found(ctx context.Context, dir string, config node.Config, ttl time.Duration) (_ api.Founded, err error) {
+	if err := vacant(dir); err != nil {
 		return api.Founded{}, err
 	}
 	fresh := !exists(dir)
@@ -97,7 +98,7 @@ func (h nodeHome) found(ctx context.Context, dir string, config nodeConfig, ttl 
 	ctx, cancel := context.WithTimeout(ctx, bootstrapTimeout)
 	defer cancel()
 	if err := h.bootstrap(ctx, dir, founded); err != nil {
-		return api.Founded{}, errors.Join(fmt.Errorf("make the cluster's first state: %w", err), h.remove(dir), undo(dir, fresh))
+		return api.Founded{}, errors.Join(fmt.Errorf("make the cluster's first state: %w", err), node.RemoveConfig(dir), undo(dir, fresh))
 	}
 	return founded, nil
 }

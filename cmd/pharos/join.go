@@ -40,11 +40,11 @@ fails, nothing is left.`,
 			if token == "" {
 				return usage(cmd, "--token is required: \"pharos token create\" on a member makes one")
 			}
-			config, err := flags.config(cmd, o.node)
+			config, err := flags.config(cmd)
 			if err != nil {
 				return err
 			}
-			if err := o.node.vacant(o.dir); err != nil {
+			if err := vacant(o.dir); err != nil {
 				return err
 			}
 			fresh := !exists(o.dir)

@@ -11,67 +11,58 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/cluster/api"
+	"github.com/pharos-lb/pharos/node"
 )
-
-// defaultControlPort is what an address without a port means.
-const defaultControlPort = 7443
 
 // bootstrapTimeout bounds making the first state: a few writes to disk.
 const bootstrapTimeout = time.Minute
 
-// errNoNode says that a data directory has no node file.
-var errNoNode = errors.New("no node here")
-
-// nodeConfig is what commands read and write of a node file.
-type nodeConfig struct {
-	Name      string
-	Address   string       // control, host:port
-	Addresses []netip.Addr // the node's own, towards the routers
-	Peers     []string     // control addresses of other members
-}
-
-// nodeHome is what commands need of the node in a data directory. nodefile.go
-// makes the one there is.
+// nodeHome is what commands do to the data directory of a node. Tests replace
+// parts of it, to have a disk or a bootstrap fail.
 type nodeHome struct {
-	// check fills in what is absent, and finds all that is wrong.
-	check func(nodeConfig) (nodeConfig, error)
-	// load reads the node file; errNoNode if there is none.
-	load func(dir string) (nodeConfig, error)
 	// write makes the node file, and refuses to replace one.
-	write func(dir string, c nodeConfig) error
-	// remove takes away what write made.
-	remove func(dir string) error
+	write func(dir string, c node.Config) error
 	// bootstrap makes the first state of a new cluster, whole or not at all.
 	bootstrap func(ctx context.Context, dir string, founded api.Founded) error
+}
+
+// nodeFiles is the real one.
+func nodeFiles() nodeHome {
+	return nodeHome{
+		write: node.WriteConfig,
+		bootstrap: func(ctx context.Context, dir string, founded api.Founded) error {
+			return node.Bootstrap(ctx, dir, founded.Token)
+		},
+	}
 }
 
 // newConfig makes the contents of a node file from what was asked for. The
 // node's own addresses are those given, or else the host of its control
 // address.
-func (h nodeHome) newConfig(name, address string, own []string) (nodeConfig, error) {
-	c := nodeConfig{Name: name, Address: withPort(address)}
+func newConfig(name, address string, own []string) (node.Config, error) {
+	c := node.Config{Name: name, Address: withPort(address)}
 	for _, text := range own {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
-			return nodeConfig{}, fmt.Errorf("--node-address %q is not an IP address", text)
+			return node.Config{}, fmt.Errorf("--node-address %q is not an IP address", text)
 		}
 		c.Addresses = append(c.Addresses, a)
 	}
-	c, err := h.check(c)
-	if err != nil {
-		return nodeConfig{}, fmt.Errorf("the node cannot be made: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	c = c.WithDefaults()
+	if err := c.Validate(); err != nil {
+		return node.Config{}, fmt.Errorf("the node cannot be made: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	return c, nil
 }
 
 // vacant is an error if dir has a node already, whole or not.
-func (h nodeHome) vacant(dir string) error {
+func vacant(dir string) error {
 	const advice = "nothing was changed; run it with \"pharos serve\", or use another --dir"
-	_, err := h.load(dir)
+	_, err := node.LoadConfig(dir)
 	switch {
 	case err == nil:
 		return fmt.Errorf("%s holds a node already: %s", dir, advice)
-	case !errors.Is(err, errNoNode):
+	case !errors.Is(err, node.ErrNoConfig):
 		return fmt.Errorf("%s seems to hold a node already: %s: %w", dir, advice, err)
 	}
 	if taken, err := api.HasIdentity(dir); err != nil {
@@ -88,7 +79,7 @@ func (o *options) controlAddress() (string, error) {
 	if o.address != "" {
 		return withPort(o.address), nil
 	}
-	c, err := o.node.load(o.dir)
+	c, err := node.LoadConfig(o.dir)
 	if err != nil {
 		return "", err
 	}
@@ -101,5 +92,5 @@ func withPort(address string) string {
 		return address
 	}
 	host := strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
-	return net.JoinHostPort(host, strconv.Itoa(defaultControlPort))
+	return net.JoinHostPort(host, strconv.Itoa(node.DefaultControlPort))
 }
