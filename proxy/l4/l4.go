@@ -154,7 +154,7 @@ func (f *Forwarder) connect(ctx context.Context, l *listener.Listener) (*net.TCP
 		if ctx.Err() != nil {
 			return nil, nil
 		}
-		if muted, log := s.ConnectFailed(time.Now()); log {
+		if muted, log := s.LogFailure(time.Now()); log {
 			f.log.Warn("connecting to a server failed", "listener", l.Name, "pool", p.Name(), "server", s.Name, "address", s.Address, "error", err, "not_logged", muted)
 		}
 	}

@@ -140,6 +140,49 @@ func TestTimeouts(t *testing.T) {
 	}
 }
 
+// A server that dies with connections in its accept queue breaks them unread:
+// a request that may be repeated goes to another one, once; others do not.
+func TestRequestOnADyingServerMovesOn(t *testing.T) {
+	tests := []struct {
+		name, request string
+		breaks        int // connections that break
+		wantDials     int
+		want          string
+	}{
+		{"GET", get, 1, 2, "HTTP/1.1 200 "},
+		{"GET, both die", get, 2, 2, "HTTP/1.1 502 "},
+		{"POST", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 1, 1, "HTTP/1.1 502 "},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig()
+			var servers []pool.ServerSpec
+			for i := range 4 {
+				servers = append(servers, pool.ServerSpec{Name: fmt.Sprint(i), Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}), 80), Weight: 1})
+			}
+			r.pool.Update(pool.Spec{FailOpen: true, Servers: servers})
+			c := r.client()
+			c.Write(tt.request)
+			r.loop.Run()
+			for i := range tt.breaks {
+				r.server(t, i).Abort()
+				r.loop.Run()
+			}
+			if len(r.servers) != tt.wantDials {
+				t.Errorf("%d servers were tried, want %d", len(r.servers), tt.wantDials)
+			}
+			if tt.wantDials > tt.breaks {
+				r.servers[tt.wantDials-1].Write(reply)
+				r.loop.Run()
+			}
+			if got := c.Read(); !strings.HasPrefix(got, tt.want) {
+				t.Errorf("answer = %q, want %q", got, tt.want)
+			}
+			r.settled(t)
+		})
+	}
+}
+
 func TestKeptConnectionIsReusedAndTimesOut(t *testing.T) {
 	r := newRig()
 	c := r.client()
