@@ -133,15 +133,22 @@ func (s *session) upstreamFailed(u *upstream, err error) {
 		s.end()
 	case !u.opened:
 		s.timedOut = err == errTimeout
-		if muted, log := s.server.ConnectFailed(time.Now()); log {
+		if muted, log := s.server.LogFailure(time.Now()); log {
 			s.w.log.Warn("connecting to a server failed", "listener", s.l.Name, "server", s.server.Name, "address", s.server.Address, "error", err, "not_logged", muted)
 		}
 		s.tryNext() // nothing was sent
-	case u.reused && !s.responded && len(u.in) == 0 && s.replayable && !s.retried:
+	case s.responded || len(u.in) > 0 || !s.replayable:
+		s.failExchange(502)
+	case u.reused && !s.retried:
 		// A kept connection that the server closed as the request was on its
 		// way (RFC 9112 section 9.3.1): a new one tells how the server is.
 		s.retried = true
 		s.up = s.w.dial(s.server, s)
+	case !s.moved:
+		// It took the connection and broke it without a byte: it is dying.
+		// Another one may answer; one more try, not a walk through the pool.
+		s.moved = true
+		s.tryNext()
 	default:
 		s.failExchange(502)
 	}

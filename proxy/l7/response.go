@@ -2,6 +2,7 @@ package l7
 
 import (
 	"errors"
+	"time"
 
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 )
@@ -30,7 +31,7 @@ func (s *session) receive(u *upstream, b []byte) {
 	for !s.headDone {
 		n, err := s.w.response.Parse(b, &s.w.responseLimits, s.isHead)
 		if err != nil {
-			s.w.log.Warn("a server's response is malformed", "listener", s.l.Name, "server", s.server.Name, "reason", err.Reason)
+			s.logMalformed(err)
 			s.send(out)
 			s.failExchange(502)
 			return
@@ -58,7 +59,7 @@ func (s *session) receive(u *upstream, b []byte) {
 	for !s.responseBody.Done() {
 		data, n, err := s.responseBody.Next(b)
 		if err != nil {
-			s.w.log.Warn("a server's response is malformed", "listener", s.l.Name, "server", s.server.Name, "reason", err.Reason)
+			s.logMalformed(err)
 			s.send(out)
 			s.failExchange(502)
 			return
@@ -90,6 +91,12 @@ func (s *session) receive(u *upstream, b []byte) {
 	}
 	if s.conn.Pending() > 0 {
 		u.conn.Pause()
+	}
+}
+
+func (s *session) logMalformed(err *http1.Error) {
+	if muted, log := s.server.LogFailure(time.Now()); log {
+		s.w.log.Warn("a server's response is malformed", "listener", s.l.Name, "server", s.server.Name, "address", s.server.Address, "reason", err.Reason, "not_logged", muted)
 	}
 }
 

@@ -66,7 +66,8 @@ type exchange struct {
 	up        *upstream
 	timedOut  bool // the last connect failed for time
 	tried     int
-	retried   bool
+	retried   bool // a kept connection was dead, and a new one dialled
+	moved     bool // a server broke a new one, and another was chosen
 
 	responded    bool // anything of the response was sent to the client
 	headDone     bool // its final head was

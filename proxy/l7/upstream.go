@@ -77,12 +77,6 @@ func (u *upstream) unlist() {
 	}
 	list.conns[last] = nil
 	list.conns = list.conns[:last]
-	if last == 0 {
-		// The server may have left the configuration.
-		if u.w.loop.Now()-u.since >= u.w.timeouts.Upstream {
-			delete(u.w.idle, u.server)
-		}
-	}
 	u.place = -1
 }
 
@@ -102,6 +96,11 @@ func (u *upstream) drop() {
 	}
 	if u.place >= 0 {
 		u.unlist()
+	}
+	// The server may have left the configuration: don't remember it without
+	// a connection. (takeIdle leaves an empty list, for release.)
+	if list := u.w.idle[u.server]; list != nil && len(list.conns) == 0 {
+		delete(u.w.idle, u.server)
 	}
 	u.gone = true
 	u.session = nil

@@ -22,7 +22,7 @@ type Server struct {
 	// Connections counts requests or connections sent to it since start.
 	Connections atomic.Uint64
 
-	logged atomic.Int64  // Unix nanoseconds of the last logged connect failure
+	logged atomic.Int64  // Unix nanoseconds of the last logged failure
 	muted  atomic.Uint64 // failures since that were not
 
 	mu         sync.Mutex
@@ -47,13 +47,13 @@ func (s *Server) Health() Health {
 	return Health{s.machine.State(), s.machine.Failures(), s.machine.Checked(), s.lastCheck, s.lastReason}
 }
 
-// logEvery bounds how often a server's connect failures are logged: under
-// load a dead server would else fill the log until its checks take it out.
+// logEvery bounds how often a server's failures are logged: under load a dead
+// or broken server would else fill the log until its checks take it out.
 const logEvery = time.Second
 
-// ConnectFailed notes a failed connect, and says whether to log it, and how
-// many were not logged since the last one that was.
-func (s *Server) ConnectFailed(now time.Time) (muted uint64, log bool) {
+// LogFailure says whether to log a failure of the server that happened now,
+// and how many were not logged since the last one that was.
+func (s *Server) LogFailure(now time.Time) (muted uint64, log bool) {
 	last := s.logged.Load()
 	if now.UnixNano()-last < int64(logEvery) || !s.logged.CompareAndSwap(last, now.UnixNano()) {
 		s.muted.Add(1)

@@ -41,9 +41,7 @@ type Loop struct {
 	again  []*conn   // have more to read
 	failed []failure // handlers to be told
 
-	acceptors []*Acceptor
-	// Load is the number of connections of the loop.
-	load atomic.Int64
+	load atomic.Int64 // connections of the loop
 
 	mu     sync.Mutex
 	posted []func()
