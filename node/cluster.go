@@ -127,6 +127,9 @@ func (n *Node) status() *pharosv1.NodeStatusResponse {
 	if err := n.store.DiskFault(); err != nil {
 		out.Warnings = append(out.Warnings, err.Error())
 	}
+	n.failuresMu.Lock()
+	out.Warnings = append(out.Warnings, n.failures...)
+	n.failuresMu.Unlock()
 	out.Warnings = append(out.Warnings, n.clockWarnings()...)
 	return out
 }

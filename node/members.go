@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -59,6 +60,22 @@ func (n *Node) memberConfig() member.Config {
 		Name: n.config.Name, BindAddr: bind, SecretKey: n.identity.GossipKey(),
 		Seeds: n.gossipSeeds, Logger: n.logger,
 	}
+}
+
+// gossipPortFree finds a taken port before anything runs: the heartbeats bind
+// it only when they start, and a node without them would look dead to the others.
+func gossipPortFree(address string) error {
+	const advice = "take the gossip port: %w: is another program using it? (gossip in the node file)"
+	udp, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return fmt.Errorf(advice, err)
+	}
+	_ = udp.Close()
+	tcp, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf(advice, err)
+	}
+	return tcp.Close()
 }
 
 // meta is what this node's heartbeats say of it.

@@ -52,6 +52,9 @@ type Node struct {
 	members  *member.Membership
 	api      *api.Server
 	joins    *security.JoinServer
+
+	failuresMu sync.Mutex
+	failures   []string // parts of the control plane that have stopped, and why
 }
 
 // New reads and checks all that a node has on disk and takes its control port,
@@ -93,6 +96,9 @@ func New(opts Options) (_ *Node, err error) {
 			_ = n.store.Close()
 		}
 	}()
+	if err = gossipPortFree(n.config.Gossip); err != nil {
+		return nil, err
+	}
 	if n.members, err = member.New(n.memberConfig()); err != nil {
 		return nil, err
 	}
@@ -208,6 +214,7 @@ func (n *Node) Run(ctx context.Context) error {
 		control.Go(func() {
 			if err := t.run(controlCtx); err != nil && controlCtx.Err() == nil {
 				n.logger.Error("a part of the control plane stopped, serving goes on", "part", t.name, "error", err)
+				n.noteFailure(t.name, err)
 			}
 		})
 	}
@@ -237,6 +244,13 @@ func (n *Node) Run(ctx context.Context) error {
 		return failure
 	}
 	return nil
+}
+
+// noteFailure has status tell of a part that stopped.
+func (n *Node) noteFailure(part string, err error) {
+	n.failuresMu.Lock()
+	defer n.failuresMu.Unlock()
+	n.failures = append(n.failures, fmt.Sprintf("%s has stopped, and starts again only with the node; serving goes on: %v", part, err))
 }
 
 // serveLastApplied makes a restarted node serve before it has found anybody.
