@@ -86,8 +86,12 @@ func TestRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for nodes[0].IsLeader() {
+		for {
+			// The watch comes first: a change after the look must not be missed.
 			_, _, changed := nodes[0].WatchLeader()
+			if !nodes[0].IsLeader() {
+				break
+			}
 			select {
 			case <-changed:
 			case <-ctx.Done():
