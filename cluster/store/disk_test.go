@@ -85,8 +85,12 @@ func TestAFullDiskOfANodeAlone(t *testing.T) {
 		t.Error("the state is not the one before the disk was full")
 	}
 	// It steps down, cannot keep a new term, and says why it refuses.
-	for n.IsLeader() {
+	for {
+		// The watch comes before the look, or a change between them is missed.
 		_, _, changed := n.WatchLeader()
+		if !n.IsLeader() {
+			break
+		}
 		select {
 		case <-changed:
 		case <-time.After(patience):

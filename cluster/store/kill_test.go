@@ -40,11 +40,10 @@ func runChild(spec string) error {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	for i := 0; ctx.Err() == nil; {
+		_, _, changed := s.WatchLeader()
 		if !s.IsLeader() {
-			_, _, changed := s.WatchLeader()
 			select {
 			case <-changed:
-			case <-time.After(20 * time.Millisecond): // it can lead before it is told so
 			case <-ctx.Done():
 			}
 			continue

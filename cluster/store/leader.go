@@ -26,14 +26,12 @@ func (s *Store) Leader() (name, address string) {
 	return string(id), string(a)
 }
 
-// IsLeader says whether this node believes that it leads.
+// IsLeader says whether this node believes that it leads: whether Leader names
+// it. It does not ask raft for its state, which changes after the leader does,
+// so that whoever waits for a change of leader sees it here too.
 func (s *Store) IsLeader() bool {
-	select {
-	case <-s.started:
-		return s.raft.State() == raft.Leader
-	default:
-		return false
-	}
+	name, _ := s.Leader()
+	return name == s.cfg.Name
 }
 
 // WatchLeader is Leader, and a channel that is closed at the next change.
