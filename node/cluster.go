@@ -41,6 +41,8 @@ func (c clusterAPI) Submit(ctx context.Context, command fsm.Command) (fsm.Result
 
 func (c clusterAPI) Leader() (name, address string) { return c.n.store.Leader() }
 
+func (c clusterAPI) Fault() error { return c.n.store.DiskFault() }
+
 // State has the configuration that runs here, if that is newer: after a restart
 // without a leader the log is not known to be committed, but what a node has
 // run was.

@@ -159,6 +159,18 @@ func TestApplyWithoutALeader(t *testing.T) {
 	failed(t, err, codes.Unavailable, "no leader", "a majority of the members must be up", "version 1")
 }
 
+// A node that cannot write its log names that as the cause, not the majority,
+// which may be up.
+func TestApplyWithoutALeaderNamesTheNodesOwnFault(t *testing.T) {
+	h := newHouse(t, "n2")
+	h.lead("")
+	h.mu.Lock()
+	h.fault = errors.New("cannot write raft.db: no space left on device")
+	h.mu.Unlock()
+	_, err := h.client(t, "n1", "n2").Apply(t.Context(), apply(document))
+	failed(t, err, codes.Unavailable, "no leader", "no space left on device", "version 0")
+}
+
 func TestApplyOverAnElection(t *testing.T) {
 	h := newHouse(t, "n2")
 	h.lead("")

@@ -26,8 +26,12 @@ var (
 // maxFaults bounds the faults that one answer carries.
 const maxFaults = 500
 
-// noLeader is the answer to a write without a leader.
-func noLeader(version uint64) error {
+// noLeader is the answer to a write without a leader, whose cause may be this
+// node's own fault.
+func noLeader(version uint64, fault error) error {
+	if fault != nil {
+		return withDetail(codes.Unavailable, &pharosv1.NotLeader{}, "no leader: on this node: %v (serving version %d)", fault, version)
+	}
 	return withDetail(codes.Unavailable, &pharosv1.NotLeader{},
 		"no leader: a majority of the members must be up; nothing was changed, and serving goes on with version %d", version)
 }

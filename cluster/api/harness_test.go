@@ -35,6 +35,7 @@ type quorum struct {
 	// onSubmit, if set, runs before (late: after) a command is carried out on
 	// the leader; its error is Submit's.
 	onSubmit, late func(fsm.Command) error
+	fault          error // what every node says keeps it from electing a leader
 }
 
 func newQuorum() *quorum {
@@ -99,6 +100,12 @@ func (s seat) Leader() (string, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.leader, s.address[s.leader]
+}
+
+func (s seat) Fault() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault
 }
 
 func (s seat) Voters() []string {

@@ -38,6 +38,9 @@ type Cluster interface {
 	// Leader is the leader's name and control address, or empty if this node
 	// knows of none.
 	Leader() (name, address string)
+	// Fault is what keeps this node from electing a leader, such as a full
+	// disk, in words for the operator; nil if there is nothing.
+	Fault() error
 	// Voters are the names of Raft's voting members.
 	Voters() []string
 	// AddVoter and RemoveVoter change them. Leader only; errors as Submit's.

@@ -104,7 +104,7 @@ func (s *Server) onLeader(ctx context.Context, repeatable bool, here func(contex
 		case errors.Is(ctx.Err(), context.Canceled):
 			return status.FromContextError(ctx.Err()).Err()
 		default:
-			return noLeader(s.cluster.State().Snapshot.Version)
+			return noLeader(s.cluster.State().Snapshot.Version, s.cluster.Fault())
 		}
 	}
 }
