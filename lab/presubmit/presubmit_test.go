@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -66,6 +67,15 @@ func fakeHelp(words ...string) (string, error) {
 		return "Run.\n\nUsage:\n  pharos lab exec NODE\n\nGlobal Flags:\n      --name string   the lab\n", nil
 	}
 	return "", fmt.Errorf("asked for the help of %v", words)
+}
+
+// Cobra leaves one space behind a list's longest name: such a command was
+// taken for one that does not exist.
+func TestTheLongestNameOfAListIsACommand(t *testing.T) {
+	h := parseHelp("Drills.\n\nAvailable Commands:\n  apply-latency Measure\n  run           Run\n\nFlags:\n  -h, --help\n")
+	if want := []string{"apply-latency", "run"}; !slices.Equal(h.subcommands, want) {
+		t.Errorf("commands %q, want %q", h.subcommands, want)
+	}
 }
 
 func TestAGoodTreePasses(t *testing.T) {

@@ -10,7 +10,8 @@ import (
 // The parts of a command's help that tell what exists, as cobra and pflag lay
 // them out.
 var (
-	subcommandLine = regexp.MustCompile(`^  ([a-z][a-z0-9-]*)(?: {2,}|$)`)
+	// One space is all that follows the longest name of a list.
+	subcommandLine = regexp.MustCompile(`^  ([a-z][a-z0-9-]*)(?: |$)`)
 	flagLine       = regexp.MustCompile(`^ +(?:-(\w), )?--([a-zA-Z][\w-]*)(?:\[=\S*\])?( \S+)?(?: {2,}|$)`)
 )
 
