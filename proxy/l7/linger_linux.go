@@ -19,7 +19,7 @@ func (s *Server) Older() int {
 func (w *worker) older() int {
 	n := 0
 	for _, s := range w.sessions {
-		if s.inExchange && s.generation != w.generation.Load() {
+		if s.x.active && s.x.generation != w.generation.Load() {
 			n++
 		}
 	}

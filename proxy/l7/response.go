@@ -1,166 +1,134 @@
 package l7
 
-import (
-	"errors"
-	"time"
+import "github.com/pharos-lb/pharos/proxy/l7/http1"
 
-	"github.com/pharos-lb/pharos/proxy/l7/http1"
-)
+// This file is a session's side of the response: how it is written in
+// HTTP/1.1. What belongs together is gathered in the worker's out, to be sent
+// in one system call.
 
-var errEOF = errors.New("closed by the server")
-
-// gather is how much of a body is copied behind a head, to be sent in one
-// system call, instead of being sent in place.
+// gather is how much of a body is copied behind a head, instead of being sent
+// in place.
 const gather = 16 << 10
 
-// receive takes bytes of the response.
-func (s *session) receive(u *upstream, b []byte) {
-	s.active = s.w.loop.Now()
-	if s.phase == tunnel {
-		s.conn.Send(b)
-		if s.conn.Pending() > 0 {
-			u.conn.Pause()
-		}
-		return
-	}
-	if len(u.in) > 0 {
-		u.in = append(u.in, b...)
-		b = u.in
-	}
-	out := s.w.out[:0]
-	for !s.headDone {
-		n, err := s.w.response.Parse(b, &s.w.responseLimits, s.isHead)
-		if err != nil {
-			s.logMalformed(err)
-			s.send(out)
-			s.failExchange(502)
-			return
-		}
-		if n == 0 {
-			u.in = append(u.in[:0], b...)
-			s.send(out)
-			if s.conn.Pending() > 0 {
-				u.conn.Pause() // endless interim responses
-			}
-			return
-		}
-		if out, n = s.takeHead(out, &s.w.response, n); n < 0 {
-			s.failExchange(502)
-			return
-		}
-		b = b[n:]
-		if s.phase == tunnel {
-			s.send(append(out, b...))
-			u.in = nil
-			s.resume()
-			return
-		}
-	}
-	for !s.responseBody.Done() {
-		data, n, err := s.responseBody.Next(b)
-		if err != nil {
-			s.logMalformed(err)
-			s.send(out)
-			s.failExchange(502)
-			return
-		}
-		b = b[n:]
-		switch {
-		case s.framing == chunked:
-			out = http1.AppendChunk(out, data)
-		case len(out) > 0 && len(data) <= gather:
-			out = append(out, data...)
-		default:
-			s.send(out)
-			out = s.w.out[:0]
-			s.conn.Send(data)
-		}
-		if n == 0 {
-			break
-		}
-	}
-	u.in = u.in[:0]
-	done := s.responseBody.Done()
-	if done && s.framing == chunked {
-		out = http1.AppendLastChunk(out, s.responseBody.Trailer())
-	}
-	s.send(out)
-	if done {
-		s.finish(u, len(b) > 0)
-		return
-	}
-	if s.conn.Pending() > 0 {
-		u.conn.Pause()
+// interim implements downstream. HTTP/1.0 knows no informational responses.
+func (s *session) interim(res *http1.Response) {
+	if !s.client10 {
+		s.w.out = appendResponseHead(s.w.out, res, asIs, "")
 	}
 }
 
-func (s *session) logMalformed(err *http1.Error) {
-	if muted, log := s.server.LogFailure(time.Now()); log {
-		s.w.log.Warn("a server's response is malformed", "listener", s.l.Name, "server", s.server.Name, "address", s.server.Address, "reason", err.Reason, "not_logged", muted)
-	}
-}
-
-// send sends out, and keeps it as the worker's scratch.
-func (s *session) send(out []byte) {
-	if len(out) > 0 {
-		s.responded = true
-		s.conn.Send(out)
-	}
-	s.w.out = reclaimScratch(out)
-}
-
-// takeHead appends what the client gets for a head of n bytes, and decides
-// how the body goes on. It returns -1 when the head cannot be.
-func (s *session) takeHead(out []byte, res *http1.Response, n int) ([]byte, int) {
-	switch {
-	case res.Status == 101:
-		if !s.upgrade || !http1.EqualFold(res.Upgrade, "websocket") {
-			return out, -1
-		}
-		out = appendResponseHead(out, res, asIs, "Upgrade")
-		s.phase = tunnel
-		s.headDone = true
-		s.w.loop.Arm(&s.timer, s.w.timeouts.Tunnel)
-		return out, n
-	case res.Status < 200:
-		// Interim (RFC 9110 section 15.2); HTTP/1.0 knows none.
-		if !s.client10 {
-			out = appendResponseHead(out, res, asIs, "")
-		}
-		return out, n
-	}
-	s.headDone = true
-	s.upKeep = res.KeepAlive
-	s.responseEOF = res.Body == http1.UntilEOF
+// head implements downstream.
+func (s *session) head(res *http1.Response) {
 	s.framing = asIs
-	switch {
-	case res.Body == http1.Chunked, res.Body == http1.UntilEOF:
+	if res.Body == http1.Chunked || res.Body == http1.UntilEOF {
 		s.framing = chunked
 		if s.client10 {
-			s.framing = untilEnd
-			s.closeAfter = true
+			s.framing, s.closeAfter = untilEnd, true
 		}
 	}
 	// A server that answers before it has read all ends the exchange early:
 	// the rest of the request must not be taken for another.
-	s.closeAfter = s.closeAfter || !s.requestDone || s.l.Closing()
-	connection := ""
+	s.closeAfter = s.closeAfter || !s.x.requestDone || s.l.Closing()
+	s.w.out = appendResponseHead(s.w.out, res, s.framing, s.connection())
+}
+
+// connection is the response's Connection field, empty for none.
+func (s *session) connection() string {
 	switch {
 	case s.closeAfter:
-		connection = "close"
+		return "close"
 	case s.client10:
-		connection = "keep-alive"
+		return "keep-alive"
 	}
-	s.responseBody.Reset(res.Body, res.ContentLength)
-	return appendResponseHead(out, res, s.framing, connection), n
+	return ""
+}
+
+// data implements downstream.
+func (s *session) data(b []byte) {
+	out := s.w.out
+	switch {
+	case s.phase != tunnel && s.framing == chunked:
+		s.w.out = http1.AppendChunk(out, b)
+	case len(out) > 0 && len(b) <= gather:
+		s.w.out = append(out, b...)
+	default:
+		s.flush()
+		s.conn.Send(b)
+	}
+}
+
+// end implements downstream.
+func (s *session) end(trailer []http1.Field) {
+	if s.framing == chunked {
+		s.w.out = http1.AppendLastChunk(s.w.out, trailer)
+	}
+}
+
+// flush implements downstream.
+func (s *session) flush() {
+	if len(s.w.out) > 0 {
+		s.conn.Send(s.w.out)
+	}
+	s.w.out = reclaimScratch(s.w.out)
+}
+
+// pending implements downstream.
+func (s *session) pending() int { return s.conn.Pending() }
+
+// switched implements downstream.
+func (s *session) switched(res *http1.Response) {
+	s.w.out = appendResponseHead(s.w.out, res, asIs, "Upgrade")
+	s.phase = tunnel
+	s.more() // the client may have spoken ahead
+}
+
+// endTunnel implements downstream: the server has closed its side.
+func (s *session) endTunnel() {
+	s.conn.CloseWrite()
+	if s.clientEOF {
+		s.finishTunnel()
+	}
 }
 
 // finishTunnel: both sides have ended.
 func (s *session) finishTunnel() {
-	s.l.Requests.Add(1)
-	u := s.up
-	s.up = nil
-	u.drop()
-	s.conn.Close()
-	s.end()
+	s.closeAfter = true
+	s.x.complete(false)
+}
+
+// reply implements downstream.
+func (s *session) reply(status int, why reason) {
+	last := s.closeAfter || !s.body.Done() || s.l.Closing()
+	s.closeAfter = last
+	s.w.out = appendReply(s.w.out, status, why, s.isHead, s.connection())
+	s.flush()
+	if last {
+		s.linger()
+		return
+	}
+	s.next()
+}
+
+// cut implements downstream.
+func (s *session) cut() {
+	if s.phase != tunnel && s.framing != untilEnd {
+		s.conn.Close() // the framing shows that something is missing
+	} else {
+		s.conn.Abort() // nothing but a reset does
+	}
+	s.leave()
+}
+
+// done implements downstream.
+func (s *session) done() {
+	s.served++
+	switch {
+	case !s.closeAfter:
+		s.next()
+	case s.body.Done() && len(s.in) == 0:
+		s.conn.Close()
+		s.leave()
+	default:
+		s.linger()
+	}
 }

@@ -136,8 +136,8 @@ func reasonPhrase(status int) string {
 }
 
 // appendReply appends a response of the proxy's own. The body repeats the
-// status, for people; its words are fixed.
-func appendReply(dst []byte, status int, head bool, connection string) []byte {
+// status, for people; its words are fixed. Proxy-Status says why (RFC 9209).
+func appendReply(dst []byte, status int, why reason, head bool, connection string) []byte {
 	phrase := reasonPhrase(status)
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(status), 10)
@@ -146,6 +146,13 @@ func appendReply(dst []byte, status int, head bool, connection string) []byte {
 	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(phrase)+5), 10)
 	dst = append(dst, '\r', '\n')
+	if c := causes[why]; c.kind != "" {
+		dst = append(dst, "Proxy-Status: pharos; error="...)
+		dst = append(dst, c.kind...)
+		dst = append(dst, "; details=\""...)
+		dst = append(dst, c.word...)
+		dst = append(dst, "\"\r\n"...)
+	}
 	if connection != "" {
 		dst = append(dst, "Connection: "...)
 		dst = append(dst, connection...)

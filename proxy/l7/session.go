@@ -6,7 +6,6 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/listener"
-	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
 // phase is where a session stands with its client.
@@ -20,15 +19,15 @@ const (
 	lingering                  // answered for the last time; what the client still sends is dropped
 )
 
-// session is one client connection, and the state machine of the requests
-// that come over it, one after the other. It takes the client's events; those
-// of the server come through its upstream.
+// session is one HTTP/1.1 client connection: it reads the requests that come
+// over it, one after the other, and writes their responses. It is the
+// downstream of its exchange.
 type session struct {
 	w     *worker
 	l     *listener.Listener
 	conn  engine.Conn
-	index int // in w.sessions
-	timer engine.Timer
+	index int          // in w.sessions
+	timer engine.Timer // of the client: its next head, its leaving
 
 	phase     phase
 	in        []byte // what the client sent and is not used yet
@@ -37,44 +36,22 @@ type session struct {
 	clientEOF bool
 	gone      bool
 	served    int           // requests that were answered
-	active    time.Duration // when anything moved last
+	active    time.Duration // when anything came last
 	lingered  int           // bytes dropped while lingering
 
 	peerText [40]byte // most addresses fit
-	peer     []byte
 
-	exchange
+	x    exchange
+	body http1.Body // the request's
+	turn
 }
 
-// exchange is one request and its response.
-type exchange struct {
-	inExchange bool
-	generation uint32
-	isHead     bool // the method
-	replayable bool // may be sent once more: idempotent, and without a body
+// turn is what a session knows of one request.
+type turn struct {
 	client10   bool // the client speaks HTTP/1.0
 	closeAfter bool // the connection ends after the response
-	upgrade    bool // the client asked to switch protocols
-
-	request     []byte // the head as it goes to the server, until the response begins
-	requestBody http1.Body
-	rechunk     bool // the request's body is chunked
-	requestDone bool // all of it was sent
-
-	selection pool.Selection
-	server    *pool.Server
-	up        *upstream
-	timedOut  bool // the last connect failed for time
-	tried     int
-	retried   bool // a kept connection was dead, and a new one dialled
-	moved     bool // a server broke a new one, and another was chosen
-
-	responded    bool // anything of the response was sent to the client
-	headDone     bool // its final head was
-	upKeep       bool // the server keeps the connection
-	responseBody http1.Body
-	responseEOF  bool // it ends with the server's connection
-	framing      outFraming
+	isHead     bool
+	framing    outFraming // of the response
 }
 
 // maxAhead bounds what a client may send ahead of what is used of it.
@@ -97,14 +74,11 @@ func (s *session) Data(b []byte) {
 	case lingering:
 		if s.lingered += len(b); s.lingered > maxLinger {
 			s.conn.Abort()
-			s.end()
+			s.leave()
 		}
 		return
 	case tunnel:
-		s.up.conn.Send(b)
-		if s.up.conn.Pending() > 0 {
-			s.conn.Pause()
-		}
+		s.tunnelled(b)
 		return
 	}
 	if len(s.in) > 0 {
@@ -112,6 +86,15 @@ func (s *session) Data(b []byte) {
 		b = s.in
 	}
 	s.advance(b)
+}
+
+// tunnelled passes on what the client sends after a switch of protocols.
+func (s *session) tunnelled(b []byte) {
+	s.x.touch()
+	s.x.up.conn.Send(b)
+	if s.x.up.pending() > 0 {
+		s.conn.Pause()
+	}
 }
 
 // advance uses as much of b as it can, and keeps the rest in s.in.
@@ -131,7 +114,7 @@ func (s *session) advance(b []byte) {
 	}
 	if s.clientEOF && s.starved(len(b)) {
 		s.conn.Close()
-		s.end()
+		s.leave()
 		return
 	}
 	if len(b) == 0 {
@@ -151,7 +134,7 @@ func (s *session) starved(left int) bool {
 	case awaitHead:
 		return true
 	case awaitBody:
-		return left == 0 || s.up != nil && s.up.opened && s.up.conn.Pending() == 0
+		return left == 0 || s.x.takesBody()
 	}
 	return false
 }
@@ -174,53 +157,48 @@ func (s *session) step(b []byte) (n int, more bool) {
 			s.w.loop.Arm(&s.timer, s.w.timeouts.Header)
 		}
 	case awaitBody:
-		if s.up == nil || !s.up.opened {
-			return 0, false
-		}
-		if s.up.conn.Pending() > 0 {
-			s.conn.Pause()
-			return 0, false
-		}
-		data, n, err := s.requestBody.Next(b)
-		if err != nil {
-			s.failExchange(err.Status)
-			return n, false
-		}
-		s.sendBody(data)
-		return n, n > 0
+		return s.passBody(b)
 	case tunnel:
 		if len(b) > 0 {
-			s.up.conn.Send(b)
+			s.tunnelled(b)
 		}
 		return len(b), false
 	}
 	return 0, false
 }
 
-// sendBody passes a piece of the request's body on, and its end.
-func (s *session) sendBody(data []byte) {
-	done := s.requestBody.Done()
-	if s.rechunk {
-		out := http1.AppendChunk(s.w.out[:0], data)
-		if done {
-			out = http1.AppendLastChunk(out, s.requestBody.Trailer())
-		}
-		s.up.conn.Send(out)
-		s.w.out = reclaimScratch(out)
-	} else {
-		s.up.conn.Send(data)
-	}
-	if done {
-		s.requestDone = true
+func (s *session) begin(req *http1.Request) {
+	s.waiting = false
+	s.turn = turn{client10: req.Minor == 0, closeAfter: !req.KeepAlive, isHead: string(req.Method) == "HEAD"}
+	s.body.Reset(req.Body, req.ContentLength)
+	s.phase = awaitBody
+	if s.body.Done() {
 		s.phase = awaitResponse
 	}
+	s.w.loop.Disarm(&s.timer)
+	s.x.begin(req)
 }
 
-func reclaimScratch(b []byte) []byte {
-	if cap(b) > 256<<10 {
-		return nil
+// passBody passes a piece of the request's body on.
+func (s *session) passBody(b []byte) (n int, more bool) {
+	if !s.x.takesBody() {
+		s.conn.Pause()
+		return 0, false
 	}
-	return b[:0]
+	data, n, err := s.body.Next(b)
+	if err != nil {
+		s.x.fail(err.Status, refusal(err.Status))
+		return n, false
+	}
+	done := s.body.Done()
+	if done {
+		s.phase = awaitResponse
+	}
+	if len(data) > 0 || done {
+		s.x.touch()
+		s.x.body(data, done, s.body.Trailer())
+	}
+	return n, n > 0
 }
 
 // Drained implements [engine.Handler]: the client took what was sent.
@@ -229,23 +207,16 @@ func (s *session) Drained() {
 		return
 	}
 	s.active = s.w.loop.Now()
-	if s.up != nil {
-		s.up.conn.Resume()
-	}
+	s.x.drained()
 }
 
-// upstreamDrained: the server took what was sent; more of the body may come.
-func (s *session) upstreamDrained() {
-	s.active = s.w.loop.Now()
-	s.resume()
-}
-
-// resume uses what waits in s.in, and lets the client send more.
-func (s *session) resume() {
+// more implements downstream: it uses what waits in s.in, and lets the client
+// send more.
+func (s *session) more() {
 	if len(s.in) > 0 && !s.advancing {
 		s.advance(s.in)
 	}
-	if !s.gone && (s.phase == awaitHead || s.phase == tunnel || len(s.in) < maxAhead && (s.up == nil || s.up.conn.Pending() == 0)) {
+	if !s.gone && (s.phase == awaitHead || s.phase == tunnel || len(s.in) < maxAhead && (s.phase != awaitBody || s.x.takesBody())) {
 		s.conn.Resume()
 	}
 }
@@ -260,17 +231,17 @@ func (s *session) EOF() {
 	switch s.phase {
 	case awaitResponse:
 	case tunnel:
-		s.up.conn.CloseWrite()
-		if s.responseEOF {
+		s.x.up.conn.CloseWrite()
+		if s.x.up.ended {
 			s.finishTunnel()
 		}
 	case lingering:
 		s.conn.Close()
-		s.end()
+		s.leave()
 	case awaitBody, awaitHead:
 		if s.starved(len(s.in)) {
 			s.conn.Close()
-			s.end()
+			s.leave()
 		}
 	}
 }
@@ -278,18 +249,18 @@ func (s *session) EOF() {
 // Closed implements [engine.Handler].
 func (s *session) Closed(error) {
 	if !s.gone {
-		s.end()
+		s.leave()
 	}
 }
 
-// end forgets the session, whose connection was closed before, and gives up
+// leave forgets the session, whose connection was closed before, and gives up
 // the exchange under way.
-func (s *session) end() {
+func (s *session) leave() {
 	if s.gone {
 		return
 	}
 	s.gone = true
-	s.endExchange()
+	s.x.cancel()
 	s.w.loop.Disarm(&s.timer)
 	s.w.forget(s)
 	s.w.open.Add(-1)
@@ -297,43 +268,15 @@ func (s *session) end() {
 	s.in = nil
 }
 
-// expired: the present phase took too long.
+// expired: the client took too long.
 func (s *session) expired() {
-	if s.gone {
-		return
-	}
-	switch s.phase {
-	case awaitHead:
-		if len(s.in) > 0 {
-			s.refuse(408)
-			return
-		}
+	switch {
+	case s.gone:
+	case s.phase == awaitHead && len(s.in) > 0:
+		s.refuse(408)
+	default:
 		s.conn.Close()
-		s.end()
-	case lingering:
-		s.conn.Close()
-		s.end()
-	case awaitBody, awaitResponse, tunnel:
-		limit := s.w.timeouts.Exchange
-		if s.phase == tunnel {
-			limit = s.w.timeouts.Tunnel
-		}
-		// The timer is not moved whenever a byte does: it looks, when it
-		// fires, how long nothing did.
-		if quiet := s.w.loop.Now() - s.active; quiet < limit {
-			s.w.loop.Arm(&s.timer, limit-quiet)
-			return
-		}
-		if s.phase == tunnel {
-			s.conn.Abort()
-			s.end()
-			return
-		}
-		status := 504
-		if s.phase == awaitBody {
-			status = 408
-		}
-		s.failExchange(status)
+		s.leave()
 	}
 }
 
@@ -342,23 +285,8 @@ func (s *session) expired() {
 func (s *session) refuse(status int) {
 	s.l.Requests.Add(1)
 	s.l.Failed.Add(1)
-	s.reply(status, false, true)
-}
-
-// reply sends a response of the proxy's own.
-func (s *session) reply(status int, head, last bool) {
-	connection := ""
-	switch {
-	case last:
-		connection = "close"
-	case s.client10:
-		connection = "keep-alive"
-	}
-	s.w.out = appendReply(s.w.out[:0], status, head, connection)
-	s.conn.Send(s.w.out)
-	if last {
-		s.linger()
-	}
+	s.turn = turn{closeAfter: true}
+	s.reply(status, refusal(status))
 }
 
 // linger ends the connection so that the client gets the last response: were
@@ -370,7 +298,7 @@ func (s *session) linger() {
 	}
 	if s.clientEOF {
 		s.conn.Close()
-		s.end()
+		s.leave()
 		return
 	}
 	s.phase = lingering
@@ -378,4 +306,20 @@ func (s *session) linger() {
 	s.conn.CloseWrite()
 	s.conn.Resume()
 	s.w.loop.Arm(&s.timer, s.w.timeouts.Linger)
+}
+
+// next waits for the next request, which may have come already.
+func (s *session) next() {
+	if s.gone {
+		return
+	}
+	s.phase = awaitHead
+	s.x.request = reclaim(s.x.request)
+	if (s.clientEOF || s.l.Closing()) && len(s.in) == 0 && !s.advancing {
+		s.conn.Close()
+		s.leave()
+		return
+	}
+	s.w.loop.Arm(&s.timer, s.w.timeouts.Idle)
+	s.more()
 }

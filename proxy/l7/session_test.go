@@ -389,7 +389,7 @@ func TestKeepAliveRequestDoesNotAllocate(t *testing.T) {
 	once := func() {
 		s.Data(request)
 		if up == nil {
-			up = s.up
+			up = s.x.up
 			up.Opened()
 		}
 		up.Data(response)
@@ -410,7 +410,7 @@ func BenchmarkKeepAliveRequest(b *testing.B) {
 	s := r.w.accept(r.l, &nothing).(*session)
 	request, response := []byte(get), []byte(reply)
 	s.Data(request)
-	up := s.up
+	up := s.x.up
 	up.Opened()
 	up.Data(response)
 	b.ReportAllocs()
@@ -491,4 +491,32 @@ func FuzzSession(f *testing.F) {
 			t.Fatalf("idle connections are left")
 		}
 	})
+}
+
+// What a client sends right behind its request to switch protocols waits for
+// the switch, and then goes to the server.
+func TestTunnelTakesWhatTheClientSentAhead(t *testing.T) {
+	r := newRig()
+	c := r.client()
+	c.Write("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+	r.loop.Run()
+	s := r.server(t, 0)
+	if got := s.Read(); strings.Contains(got, "hello") {
+		t.Fatalf("the server got %q before it switched", got)
+	}
+	s.Write("HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nworld")
+	r.loop.Run()
+	if got := s.Read(); got != "hello" {
+		t.Errorf("the server got %q, want hello", got)
+	}
+	if got := c.Read(); !strings.HasPrefix(got, "HTTP/1.1 101 ") || !strings.HasSuffix(got, "\r\n\r\nworld") {
+		t.Errorf("the client got %q", got)
+	}
+	c.CloseWrite()
+	s.CloseWrite()
+	r.loop.Run()
+	if !c.EOF || !s.EOF || len(r.w.sessions) != 0 {
+		t.Errorf("after both ended: client closed %v, server closed %v, %d sessions", c.EOF, s.EOF, len(r.w.sessions))
+	}
+	r.settled(t)
 }

@@ -5,88 +5,237 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
+	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
-// upstream is a connection to a server: of one exchange, or idle.
+// upstream is an HTTP/1.1 connection to a server: of one exchange, or idle.
 type upstream struct {
-	w       *worker
-	server  *pool.Server
-	conn    engine.Conn
-	session *session // nil while idle
-	timer   engine.Timer
-	in      []byte // the beginning of a head
-	opened  bool
-	reused  bool // it has carried an exchange before the present one
-	gone    bool
-	since   time.Duration // idle since
-	place   int           // in the idle list
+	w      *worker
+	server *pool.Server
+	conn   engine.Conn
+	x      *exchange // nil while idle
+	timer  engine.Timer
+	in     []byte // the beginning of a head
+	opened bool
+	reused bool // it has carried an exchange before the present one
+	gone   bool
+	since  time.Duration // idle since
+	place  int           // in the idle list
+
+	reading  bool // the head was read, body comes
+	keep     bool // the server keeps the connection
+	untilEOF bool // the body ends with it
+	ended    bool // a tunnel: the server has closed its side
+	res      http1.Body
 }
 
-// idleServers is the idle connections to one server, the last used at the
-// end: the least idle ones are used first, and the rest may time out.
-type idleServers struct{ conns []*upstream }
-
-// maxIdle bounds the idle connections to one server, of one loop.
-const maxIdle = 256
-
-// takeIdle returns an idle connection to server, which was used within the
-// given time (0: any); nil if there is none.
-func (w *worker) takeIdle(server *pool.Server, within time.Duration) *upstream {
-	list := w.idle[server]
-	if list == nil || len(list.conns) == 0 {
-		return nil
-	}
-	u := list.conns[len(list.conns)-1]
-	if within > 0 && w.loop.Now()-u.since > within {
-		return nil
-	}
-	u.unlist()
-	u.reused = true
-	w.loop.Disarm(&u.timer)
-	return u
-}
-
-// release keeps u for another exchange.
-func (w *worker) release(u *upstream) {
-	list := w.idle[u.server]
-	if list == nil {
-		list = &idleServers{}
-		w.idle[u.server] = list
-	}
-	if len(list.conns) >= maxIdle {
-		u.drop()
-		return
-	}
-	u.session = nil
-	u.in = reclaim(u.in)
-	u.since = w.loop.Now()
-	u.place = len(list.conns)
-	list.conns = append(list.conns, u)
-	w.loop.Arm(&u.timer, w.timeouts.Upstream)
-	u.conn.Resume()
-}
-
-// unlist takes u out of the idle list, wherever it is, and keeps the order.
-func (u *upstream) unlist() {
-	list := u.w.idle[u.server]
-	last := len(list.conns) - 1
-	for i := u.place; i < last; i++ {
-		list.conns[i] = list.conns[i+1]
-		list.conns[i].place = i
-	}
-	list.conns[last] = nil
-	list.conns = list.conns[:last]
-	u.place = -1
-}
-
-// dial begins a connection to server for s.
-func (w *worker) dial(server *pool.Server, s *session) *upstream {
-	u := &upstream{w: w, server: server, session: s, place: -1}
+// dial begins a connection to server for x.
+func (w *worker) dial(server *pool.Server, x *exchange) *upstream {
+	u := &upstream{w: w, server: server, x: x, place: -1}
 	u.timer.Fire = u.expired
 	u.conn = w.loop.Dial(server.Address, u)
 	w.loop.Arm(&u.timer, w.timeouts.Connect)
 	return u
+}
+
+// start sends a request's head.
+func (u *upstream) start(head []byte) {
+	u.reading, u.keep, u.untilEOF, u.ended = false, false, false, false
+	u.conn.Send(head)
+}
+
+// body sends a piece of the request's body, and its end.
+func (u *upstream) body(b []byte, done bool, trailer []http1.Field) {
+	if !u.x.chunked {
+		u.conn.Send(b)
+		return
+	}
+	out := http1.AppendChunk(u.w.scratch[:0], b)
+	if done {
+		out = http1.AppendLastChunk(out, trailer)
+	}
+	u.conn.Send(out)
+	u.w.scratch = reclaimScratch(out)
+}
+
+func (u *upstream) pending() int { return u.conn.Pending() }
+
+// heard reports whether any byte of a response has come.
+func (u *upstream) heard() bool { return len(u.in) > 0 || u.reading }
+
+// Opened implements [engine.Handler].
+func (u *upstream) Opened() {
+	u.opened = true
+	u.w.loop.Disarm(&u.timer)
+	if u.x != nil {
+		u.x.opened()
+	}
+}
+
+// Data implements [engine.Handler].
+func (u *upstream) Data(b []byte) {
+	switch {
+	case u.gone:
+	case u.x == nil:
+		// It speaks without being asked (a 408 before it closes, say): what
+		// comes next could be taken for the answer to the next request.
+		u.drop()
+	default:
+		u.x.touch()
+		u.receive(b)
+	}
+}
+
+// receive takes bytes of the response.
+func (u *upstream) receive(b []byte) {
+	x := u.x
+	if len(u.in) > 0 {
+		u.in = append(u.in, b...)
+		b = u.in
+	}
+	for !u.reading {
+		n, fine := u.readHead(b)
+		if !fine {
+			return
+		}
+		if n == 0 {
+			u.in = append(u.in[:0], b...)
+			u.pushBack() // endless interim responses
+			return
+		}
+		b = b[n:]
+	}
+	if x.tunnel {
+		if len(b) > 0 {
+			x.down.data(b)
+		}
+		u.in = u.in[:0]
+		u.pushBack()
+		return
+	}
+	for !u.res.Done() {
+		data, n, err := u.res.Next(b)
+		if err != nil {
+			x.down.flush()
+			x.malformed(err)
+			return
+		}
+		b = b[n:]
+		if len(data) > 0 {
+			x.down.data(data)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	u.in = u.in[:0]
+	if !u.res.Done() {
+		u.pushBack()
+		return
+	}
+	u.complete(u.keep && len(b) == 0 && u.conn.Pending() == 0)
+}
+
+// readHead takes a head at the beginning of b, and returns its length; 0 when it
+// is not complete. It reports false when the exchange has ended.
+func (u *upstream) readHead(b []byte) (n int, fine bool) {
+	x, res := u.x, &u.w.response
+	n, err := res.Parse(b, &u.w.responseLimits, x.isHead)
+	switch {
+	case err != nil:
+		x.down.flush()
+		x.malformed(err)
+		return 0, false
+	case n == 0:
+	case res.Status == 101:
+		u.reading = true
+		if !x.switched(res) {
+			x.down.flush()
+			x.fail(502, upgradeRefused)
+			return 0, false
+		}
+	case res.Status < 200:
+		x.interim(res)
+	default:
+		u.reading, u.keep, u.untilEOF = true, res.KeepAlive, res.Body == http1.UntilEOF
+		u.res.Reset(res.Body, res.ContentLength)
+		x.head(res)
+	}
+	return n, true
+}
+
+// pushBack lets the client have what has come, and stops the server while it
+// does not take it.
+func (u *upstream) pushBack() {
+	u.x.down.flush()
+	if u.x != nil && u.x.down.pending() > 0 {
+		u.conn.Pause()
+	}
+}
+
+// complete: the response has ended.
+func (u *upstream) complete(keep bool) {
+	x := u.x
+	x.down.end(u.res.Trailer())
+	x.down.flush()
+	u.res.Reset(http1.NoBody, 0)
+	x.complete(keep)
+}
+
+// Drained implements [engine.Handler].
+func (u *upstream) Drained() {
+	if u.x != nil && !u.gone {
+		u.x.touch()
+		u.x.down.more()
+	}
+}
+
+// EOF implements [engine.Handler].
+func (u *upstream) EOF() {
+	x := u.x
+	switch {
+	case u.gone:
+	case x == nil:
+		u.drop()
+	case x.tunnel:
+		u.ended = true
+		x.down.endTunnel()
+	case u.untilEOF && u.reading:
+		u.complete(false)
+	default:
+		u.drop()
+		x.upstreamFailed(u, errEOF)
+	}
+}
+
+var (
+	errEOF     = errors.New("closed by the server")
+	errTimeout = errors.New("timeout")
+)
+
+// Closed implements [engine.Handler].
+func (u *upstream) Closed(err error) {
+	if u.gone {
+		return
+	}
+	x := u.x
+	u.drop()
+	if x != nil {
+		x.upstreamFailed(u, err)
+	}
+}
+
+// expired: the connect took too long, or u was idle for long.
+func (u *upstream) expired() {
+	if u.x == nil {
+		u.drop()
+		return
+	}
+	if !u.opened {
+		u.conn.Abort()
+		u.Closed(errTimeout)
+	}
 }
 
 // drop closes u, which carries nothing.
@@ -103,7 +252,7 @@ func (u *upstream) drop() {
 		delete(u.w.idle, u.server)
 	}
 	u.gone = true
-	u.session = nil
+	u.x = nil
 	u.w.loop.Disarm(&u.timer)
 	u.conn.Close()
 }
@@ -113,71 +262,5 @@ func (u *upstream) abort() {
 	if !u.gone {
 		u.conn.Abort()
 		u.drop()
-	}
-}
-
-var errTimeout = errors.New("timeout")
-
-// expired: the connect took too long, or u was idle for long.
-func (u *upstream) expired() {
-	if u.session == nil {
-		u.drop()
-		return
-	}
-	if !u.opened {
-		u.conn.Abort()
-		u.Closed(errTimeout)
-	}
-}
-
-// Opened implements [engine.Handler].
-func (u *upstream) Opened() {
-	u.opened = true
-	u.w.loop.Disarm(&u.timer)
-	if u.session != nil {
-		u.session.connected(u)
-	}
-}
-
-// Data implements [engine.Handler].
-func (u *upstream) Data(b []byte) {
-	switch {
-	case u.gone:
-	case u.session == nil:
-		// It speaks without being asked (a 408 before it closes, say): what
-		// comes next could be taken for the answer to the next request.
-		u.drop()
-	default:
-		u.session.receive(u, b)
-	}
-}
-
-// Drained implements [engine.Handler].
-func (u *upstream) Drained() {
-	if u.session != nil && !u.gone {
-		u.session.upstreamDrained()
-	}
-}
-
-// EOF implements [engine.Handler].
-func (u *upstream) EOF() {
-	switch {
-	case u.gone:
-	case u.session == nil:
-		u.drop()
-	default:
-		u.session.upstreamEOF(u)
-	}
-}
-
-// Closed implements [engine.Handler].
-func (u *upstream) Closed(err error) {
-	if u.gone {
-		return
-	}
-	s := u.session
-	u.drop()
-	if s != nil {
-		s.upstreamFailed(u, err)
 	}
 }

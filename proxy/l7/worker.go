@@ -58,7 +58,9 @@ type worker struct {
 	response       http1.Response
 	requestLimits  http1.Limits
 	responseLimits http1.Limits
-	out            []byte
+	// out is what is being written to a client, scratch what is to a server:
+	// each is empty between callbacks.
+	out, scratch []byte
 }
 
 func newWorker(s *shared, loop engine.Loop) *worker {
@@ -74,8 +76,9 @@ func newWorker(s *shared, loop engine.Loop) *worker {
 // accept makes the session of a new client connection of l.
 func (w *worker) accept(l *listener.Listener, conn engine.Conn) engine.Handler {
 	s := &session{w: w, l: l, conn: conn, index: len(w.sessions), active: w.loop.Now()}
-	s.peer = conn.Peer().Addr().Unmap().AppendTo(s.peerText[:0])
 	s.timer.Fire = s.expired
+	s.x = exchange{w: w, l: l, down: s, peer: conn.Peer().Addr().Unmap().AppendTo(s.peerText[:0])}
+	s.x.timer.Fire = s.x.expired
 	w.sessions = append(w.sessions, s)
 	w.open.Add(1)
 	l.Open.Add(1)
@@ -104,7 +107,7 @@ func (w *worker) closeIdle(unused bool) {
 		}
 		if s.served > 0 || unused && w.loop.Now()-s.active > time.Second {
 			s.conn.Close()
-			s.end()
+			s.leave()
 		}
 	}
 }
@@ -114,14 +117,14 @@ func (w *worker) closeIdle(unused bool) {
 func (w *worker) abortAll() (cut, older int) {
 	for len(w.sessions) > 0 {
 		s := w.sessions[len(w.sessions)-1]
-		if s.inExchange {
+		if s.x.active {
 			cut++
-			if s.generation != w.generation.Load() {
+			if s.x.generation != w.generation.Load() {
 				older++
 			}
 		}
 		s.conn.Abort()
-		s.end()
+		s.leave()
 	}
 	return cut, older
 }
@@ -134,6 +137,14 @@ func (w *worker) closeUpstreams() {
 		}
 	}
 	clear(w.idle)
+}
+
+// reclaimScratch drops a worker's buffer that one large message has blown up.
+func reclaimScratch(b []byte) []byte {
+	if cap(b) > 256<<10 {
+		return nil
+	}
+	return b[:0]
 }
 
 // reclaim drops a buffer that one large message has blown up.

@@ -1,0 +1,64 @@
+package l7
+
+import (
+	"time"
+
+	"github.com/pharos-lb/pharos/proxy/pool"
+)
+
+// idleServers is the idle connections to one server, the last used at the
+// end: the least idle ones are used first, and the rest may time out.
+type idleServers struct{ conns []*upstream }
+
+// maxIdle bounds the idle connections to one server, of one loop.
+const maxIdle = 256
+
+// takeIdle returns an idle connection to server, which was used within the
+// given time (0: any); nil if there is none.
+func (w *worker) takeIdle(server *pool.Server, within time.Duration) *upstream {
+	list := w.idle[server]
+	if list == nil || len(list.conns) == 0 {
+		return nil
+	}
+	u := list.conns[len(list.conns)-1]
+	if within > 0 && w.loop.Now()-u.since > within {
+		return nil
+	}
+	u.unlist()
+	u.reused = true
+	w.loop.Disarm(&u.timer)
+	return u
+}
+
+// release keeps u for another exchange.
+func (w *worker) release(u *upstream) {
+	list := w.idle[u.server]
+	if list == nil {
+		list = &idleServers{}
+		w.idle[u.server] = list
+	}
+	if len(list.conns) >= maxIdle {
+		u.drop()
+		return
+	}
+	u.x = nil
+	u.in = reclaim(u.in)
+	u.since = w.loop.Now()
+	u.place = len(list.conns)
+	list.conns = append(list.conns, u)
+	w.loop.Arm(&u.timer, w.timeouts.Upstream)
+	u.conn.Resume()
+}
+
+// unlist takes u out of the idle list, wherever it is, and keeps the order.
+func (u *upstream) unlist() {
+	list := u.w.idle[u.server]
+	last := len(list.conns) - 1
+	for i := u.place; i < last; i++ {
+		list.conns[i] = list.conns[i+1]
+		list.conns[i].place = i
+	}
+	list.conns[last] = nil
+	list.conns = list.conns[:last]
+	u.place = -1
+}
