@@ -52,6 +52,7 @@ kernel gives users their own namespaces.`,
 		newLabStatusCommand(&name),
 		newLabExecCommand(&name),
 		newLabShellCommand(&name),
+		newLabBenchCommand(),
 		newLabBackendCommand(),
 		newLabHoldCommand(),
 	)

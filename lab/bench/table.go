@@ -1,0 +1,50 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+)
+
+// Print writes the outcomes as a table, and where Pharos falls short below.
+func Print(out io.Writer, all []Outcome) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "CASE\tPROXY\tCPU\tRATIO\tLIMIT\tRATE\tP50\tP99\tFAILED")
+	for _, o := range all {
+		for _, r := range o.Results {
+			limit := ""
+			if o.Limit > 0 && r.Proxy == "pharos" {
+				limit = fmt.Sprintf("%.2f", o.Limit)
+			}
+			ratio := ""
+			if r.Ratio > 0 {
+				ratio = fmt.Sprintf("%.2f", r.Ratio)
+			}
+			memory := ""
+			if r.Memory > 0 {
+				memory = fmt.Sprintf(", %d bytes each", r.Memory)
+			}
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%.1f µs\t%s\t%s\t%.0f %s/s%s\t%s\t%s\t%d\n",
+				o.Case, r.Proxy, float64(r.CPU)/1000, ratio, limit, r.Rate, o.Unit, memory, millis(r.P50), millis(r.P99), r.Failed)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, o := range all {
+		for _, f := range o.Faults {
+			if _, err := fmt.Fprintf(out, "short of the goal: %s: %s\n", o.Case, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func millis(d time.Duration) string {
+	if d == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+}
