@@ -16,21 +16,18 @@ import (
 // are not used: with the table most fields are one byte, and for the others
 // the time counts for more.
 type encoder struct {
-	limit   int // of size
-	size    int // as RFC 7541 section 4.1 counts it
-	entries []tableEntry
-	evicted uint32 // entries[i] is number evicted+1+i
+	limit   int        // of size
+	size    int        // as RFC 7541 section 4.1 counts it
+	entries []entry    // the newest is the last
+	hashes  []uint32   // of entries
+	once    [64]uint32 // hashes of the last fields that were not in the table
+	next    int        // in once
 
-	slots [128]uint32 // hash: number of an entry
-	seen  [64]uint32  // hash of fields that came once
-
-	shrunk  int // the smallest limit that the peer was not told of yet
-	resized bool
+	resized bool   // the peer was not told of the limit
 	name    []byte // scratch
 }
 
-type tableEntry struct {
-	hash uint32
+type entry struct {
 	name int    // its length
 	text string // name and value
 }
@@ -44,28 +41,21 @@ const (
 
 var hashSeed = maphash.MakeSeed()
 
-// resize applies the peer's limit of the table.
+// resize applies the peer's limit of the table. It only ever shrinks: growing
+// again would need two updates in a block (RFC 7541 section 4.2), which some
+// decoders refuse, and peers hardly ever ask for it.
 func (e *encoder) resize(limit int) {
-	limit = min(limit, tableSize)
-	if limit == e.limit {
-		return
+	if limit < e.limit {
+		e.limit = limit
+		e.resized = true
+		e.evict()
 	}
-	if !e.resized || limit < e.shrunk {
-		e.shrunk = limit
-	}
-	e.resized = true
-	e.limit = limit
-	e.evict()
 }
 
-// begin begins a block: with the change of the table, if there was one (RFC
-// 7541 section 4.2).
+// begin begins a block: with the change of the table, if there was one.
 func (e *encoder) begin(dst []byte) []byte {
 	if e.resized {
 		e.resized = false
-		if e.shrunk < e.limit {
-			dst = appendInteger(dst, 0x20, 5, e.shrunk)
-		}
 		dst = appendInteger(dst, 0x20, 5, e.limit)
 	}
 	return dst
@@ -75,8 +65,7 @@ func (e *encoder) evict() {
 	for e.size > e.limit {
 		e.size -= len(e.entries[0].text) + entryOverhead
 		e.entries[0].text = ""
-		e.entries = e.entries[1:]
-		e.evicted++
+		e.entries, e.hashes = e.entries[1:], e.hashes[1:]
 	}
 }
 
@@ -157,8 +146,7 @@ func (e *encoder) field(dst, name, value []byte) []byte {
 	if i := e.find(hash, name, value); i > 0 {
 		return appendInteger(dst, 0x80, 7, i)
 	}
-	if slot := &e.seen[hash%uint32(len(e.seen))]; *slot != hash {
-		*slot = hash
+	if !e.again(hash) {
 		return appendLiteral(dst, 0, 4, static, name, value)
 	}
 	e.insert(hash, name, value)
@@ -172,14 +160,27 @@ func hashField(name, value []byte) uint32 {
 
 // find returns the index of a field in the table; 0 if it is not there.
 func (e *encoder) find(hash uint32, name, value []byte) int {
-	i := int(e.slots[hash%uint32(len(e.slots))]-e.evicted) - 1
-	if i < 0 || i >= len(e.entries) {
-		return 0
+	for i := len(e.hashes) - 1; i >= 0; i-- {
+		if e.hashes[i] != hash {
+			continue
+		}
+		if t := &e.entries[i]; t.name == len(name) && t.text[:t.name] == string(name) && t.text[t.name:] == string(value) {
+			return staticEntries + len(e.entries) - i // the newest comes first
+		}
 	}
-	if t := &e.entries[i]; t.hash != hash || t.name != len(name) || t.text[:t.name] != string(name) || t.text[t.name:] != string(value) {
-		return 0
+	return 0
+}
+
+// again reports whether a field came before, not long ago.
+func (e *encoder) again(hash uint32) bool {
+	for _, h := range e.once {
+		if h == hash {
+			return true
+		}
 	}
-	return staticEntries + len(e.entries) - i // the newest comes first
+	e.once[e.next] = hash
+	e.next = (e.next + 1) % len(e.once)
+	return false
 }
 
 func (e *encoder) insert(hash uint32, name, value []byte) {
@@ -187,8 +188,8 @@ func (e *encoder) insert(hash uint32, name, value []byte) {
 	e.evict()
 	text := make([]byte, 0, len(name)+len(value))
 	text = append(append(text, name...), value...)
-	e.entries = append(e.entries, tableEntry{hash: hash, name: len(name), text: string(text)})
-	e.slots[hash%uint32(len(e.slots))] = e.evicted + uint32(len(e.entries))
+	e.entries = append(e.entries, entry{name: len(name), text: string(text)})
+	e.hashes = append(e.hashes, hash)
 }
 
 // lower returns the name in lower case, which HTTP/1.1 does not ask for.

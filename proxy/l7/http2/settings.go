@@ -48,7 +48,7 @@ func (c *conn) settingsFrame(f *frame, p []byte) *Error {
 		value := binary.BigEndian.Uint32(p[2:])
 		switch setting(binary.BigEndian.Uint16(p)) {
 		case settingTableSize:
-			c.encoder.resize(int(min(value, tableSize)))
+			c.encoder.resize(int(value))
 		case settingPush:
 			if value > 1 || value == 1 && !c.server {
 				return ErrSetting
