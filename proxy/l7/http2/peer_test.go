@@ -2,7 +2,6 @@ package http2
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -37,7 +36,6 @@ func (w *wire) Pending() int { return w.pending }
 type recorder struct {
 	events  []string
 	streams map[uint32]*Stream
-	written map[uint32]bool
 	onHead  func(s *Stream, end bool)
 	onData  func(s *Stream, b []byte, end bool)
 	onWrite func(s *Stream)
@@ -222,8 +220,6 @@ func settingsFrame(settings ...xhttp2.Setting) []byte {
 	}
 	return raw(frameSettings, 0, 0, p)
 }
-
-func u32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
 // encode makes a header block of "name: value" lines; a line may begin with a
 // colon.
