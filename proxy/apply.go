@@ -8,6 +8,7 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/site"
 )
 
 // bindKey identifies a listening socket: its address, so that it survives a
@@ -68,11 +69,19 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	}
 	defer func() { <-p.turn }()
 
+	drafts := make(map[string]*draft, len(config.Listeners))
+	for _, l := range config.Listeners {
+		d, err := newDraft(l)
+		if err != nil {
+			return fmt.Errorf("apply proxy configuration: %w", err)
+		}
+		drafts[l.Name] = d
+	}
 	next, err := p.prepare(config)
 	if err != nil {
 		return fmt.Errorf("apply proxy configuration: %w", err)
 	}
-	p.commit(config, next)
+	p.commit(config, drafts, next)
 	p.changed()
 	return nil
 }
@@ -96,7 +105,7 @@ func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 	for _, l := range config.Listeners {
 		owner := p.state.listeners[l.Name]
 		if owner == nil {
-			owner = listener.New(l.Name, nil)
+			owner = listener.New(l.Name, &site.Site{HTTP: site.DefaultHTTP()})
 		}
 		for i, address := range l.Addresses {
 			key := keyOf(l, i)
@@ -127,9 +136,9 @@ func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 	return next, nil
 }
 
-// commit switches over to config with the bindings that prepare made. It
-// cannot fail.
-func (p *Proxy) commit(config Config, next map[bindKey]*binding) {
+// commit switches over to config with its drafts and the bindings that prepare
+// made. It cannot fail.
+func (p *Proxy) commit(config Config, drafts map[string]*draft, next map[bindKey]*binding) {
 	p.mu.Lock()
 	old := p.state
 	if old.drain.finished {
@@ -141,7 +150,7 @@ func (p *Proxy) commit(config Config, next map[bindKey]*binding) {
 	p.state.listeners = make(map[string]*listener.Listener, len(config.Listeners))
 	for _, l := range config.Listeners {
 		owner := next[keyOf(l, 0)].owner
-		owner.SetPool(p.state.pools[l.Pool].pool)
+		owner.SetSite(drafts[l.Name].site(p.state.pools))
 		owner.SetClosing(p.state.drain.begun)
 		p.state.listeners[l.Name] = owner
 	}

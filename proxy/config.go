@@ -5,6 +5,9 @@ package proxy
 import (
 	"net/netip"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy/route"
+	"github.com/pharos-lb/pharos/proxy/site"
 )
 
 // Config is all that the proxy should serve. It is applied whole or not at
@@ -27,12 +30,44 @@ const (
 // and what an empty Pool.Balance means.
 const RoundRobin = "round_robin"
 
-// Listener accepts connections for one pool on one or more addresses.
+// Listener accepts connections on one or more addresses.
 type Listener struct {
 	Name      string
 	Addresses []netip.AddrPort // bound with IP_FREEBIND: they need not be on an interface yet
 	Protocol  Protocol
-	Pool      string // names a pool of the same Config
+	// Pool names the pool of the same Config that takes what no route does. It
+	// may be empty where there are routes: then that is answered with 404.
+	Pool string
+
+	Routes []Route   // HTTP only
+	HTTP   site.HTTP // HTTP only; fields left at zero take the default. Secure is the proxy's to set
+}
+
+// Route is what becomes of the requests that its Match is like: exactly one of
+// Targets, Redirect and Respond. Which of several routes a request falls under
+// is package route's to say.
+type Route struct {
+	Name  string // unique in its listener
+	Match route.Rule
+
+	Targets  []Target
+	Redirect *site.Redirect
+	Respond  *site.Respond
+
+	Rewrite *site.Rewrite // with Targets only
+	Mirror  *Mirror       // with Targets only
+}
+
+// Mirror sends a copy of requests to another pool, whose answers are dropped.
+type Mirror struct {
+	Pool    string
+	Percent float64 // of the requests, above 0 to 100
+}
+
+// Target is a pool that a route sends to.
+type Target struct {
+	Pool   string
+	Weight int // 0 to 256, among several targets; at least one is above 0
 }
 
 // Pool is a set of servers to balance over.

@@ -105,9 +105,9 @@ func TestHTTPForwardsWhatItShould(t *testing.T) {
 	}
 	want := http.Header{
 		"X-Forwarded-For":   {"192.0.2.7, 192.0.2.8, 127.0.0.1"},
-		"X-Forwarded-Proto": {"http"},
-		"X-Forwarded-Host":  {"example.com"},
-		"Accept":            {"*/*"},
+		"X-Forwarded-Proto": {"http"}, "X-Real-Ip": {"127.0.0.1"},
+		"X-Forwarded-Host": {"example.com"},
+		"Accept":           {"*/*"},
 	}
 	if fmt.Sprint(s.header) != fmt.Sprint(want) {
 		t.Errorf("fields at the server = %v, want %v", s.header, want)

@@ -23,10 +23,6 @@ type Options struct {
 	ConnectTimeout time.Duration // to one server; default 2 s
 	TCPIdleTimeout time.Duration // of a forwarded TCP connection, either way; default 1 h
 	Loops          int           // event loops for HTTP; default: one for each core that Go uses
-
-	// HTTP bounds the phases of HTTP sessions; nil: l7.DefaultTimeouts. Its
-	// Connect is replaced by ConnectTimeout.
-	HTTP *l7.Timeouts
 }
 
 func (o Options) withDefaults() Options {
@@ -41,10 +37,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Loops == 0 {
 		o.Loops = runtime.GOMAXPROCS(0)
-	}
-	if o.HTTP == nil {
-		t := l7.DefaultTimeouts()
-		o.HTTP = &t
 	}
 	return o
 }
@@ -112,7 +104,7 @@ func New(opts Options) (*Proxy, error) {
 // goroutines have ended. It may be called once. It fails if the event loops
 // cannot be made, or break.
 func (p *Proxy) Run(ctx context.Context) error {
-	timeouts := *p.opts.HTTP
+	timeouts := l7.DefaultTimeouts()
 	timeouts.Connect = p.opts.ConnectTimeout
 	http, err := l7.New(p.log, timeouts, p.opts.Loops)
 	if err != nil {

@@ -141,7 +141,7 @@ func (f *Forwarder) forward(ctx context.Context, c *connection, l *listener.List
 // connect dials the servers that may take the connection, in turn: nothing
 // was sent yet, so a dead server costs the client no more than time.
 func (f *Forwarder) connect(ctx context.Context, l *listener.Listener) (*net.TCPConn, *pool.Server) {
-	p := l.Pool()
+	p := l.Site().Pool
 	sel := p.Select()
 	tried := 0
 	for s := sel.Next(); s != nil; s = sel.Next() {

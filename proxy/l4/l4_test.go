@@ -13,6 +13,7 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/site"
 )
 
 const patience = 20 * time.Second
@@ -22,7 +23,7 @@ func serve(t *testing.T, timeouts Timeouts, server netip.AddrPort) (f *Forwarder
 	quiet := slog.New(slog.DiscardHandler)
 	p := pool.New("p", quiet, func() {})
 	p.Update(pool.Spec{FailOpen: true, Servers: []pool.ServerSpec{{Name: "a", Address: server, Weight: 1}}})
-	l = listener.New("front", p)
+	l = listener.New("front", &site.Site{Pool: p})
 	s, err := listener.Bind(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,12 +1,15 @@
 package l7
 
 import (
+	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/site"
 )
 
 // downstream is where an exchange's response goes: an HTTP/1.1 connection, or
@@ -25,17 +28,48 @@ type downstream interface {
 	switched(res *http1.Response)
 	// endTunnel: the server has closed its side of the tunnel.
 	endTunnel()
+	// protocol is what the client speaks, as the access log names it.
+	protocol() string
 	// pending is the number of bytes that the client has not taken yet.
 	pending() int
 	// more: the server takes more of the request's body.
 	more()
 	// reply answers in the proxy's own words. The exchange has ended before.
-	reply(status int, why reason)
+	reply(a *answer)
 	// cut ends a response that cannot be completed, so that the client sees
 	// it. The exchange has ended before.
 	cut()
 	// done: the response is complete, and the exchange has ended.
 	done()
+}
+
+// upstream is where an exchange's request goes: an HTTP/1.1 connection to a
+// server, or one stream of an HTTP/2 connection. It calls the exchange's opened,
+// interim, head, data, switched, complete and upstreamFailed.
+type upstream interface {
+	// start sends the request's head, given as HTTP/1.1.
+	start(head []byte)
+	// body sends a piece of the request's body, and its end.
+	body(b []byte, done bool, trailer []http1.Field)
+	// tunnel sends what the client says after a switch of protocols, and
+	// closeTunnel that it has ended; ended: the server has ended its side.
+	tunnel(b []byte)
+	closeTunnel()
+	ended() bool
+	// pending is the number of bytes that the server has not taken yet.
+	pending() int
+	// resume: the client has taken what it was given.
+	resume()
+	// open reports whether the connection stands, kept whether it did before
+	// this exchange, and heard whether any byte of a response has come.
+	open() bool
+	kept() bool
+	heard() bool
+	// finish: the exchange is over, with all of the response. keep as in
+	// exchange.complete; whole: all of the request was sent.
+	finish(keep, whole bool)
+	// abort: the exchange is over, and was not finished.
+	abort()
 }
 
 // exchange is one request and its response: what becomes of a request once its
@@ -45,13 +79,14 @@ type exchange struct {
 	w    *worker
 	l    *listener.Listener
 	down downstream
-	peer []byte // the client's address, as text
+	peer netip.AddrPort // the other end of the client's connection
 
 	// timer looks from time to time whether anything has moved.
 	timer engine.Timer
 	// request is the head as it goes to a server: HTTP/1.1, whatever is spoken
 	// there, and kept until the end, since it may be sent again.
 	request []byte
+	asked   asked
 
 	progress
 }
@@ -59,14 +94,25 @@ type exchange struct {
 // progress is how far an exchange has come.
 type progress struct {
 	active     bool
+	isCopy     bool       // a copy: it counts for nobody, and is not logged
+	mirror     *mirror    // nil: none
+	site       *site.Site // of the listener, when the request came
+	rule       *site.Rule // nil: none
+	pool       *pool.Pool // nil: not chosen
+	client     netip.Addr // who sent it
+	spoken     string     // the client's protocol and version
 	generation uint32
-	moved      time.Duration // when anything moved last
 
-	isHead     bool // the method
-	replayable bool // may be sent once more: idempotent, and without a body
-	upgrade    bool // the client asked to switch protocols
-	tunnel     bool // it has switched
-	chunked    bool // the request's body has no length in advance
+	began, sent, first time.Duration // the request's head was read; it went to the server; the first byte came back
+	moved              time.Duration // when anything moved last
+	bytesIn, bytesOut  int64         // of the bodies
+	status             int           // of the answer; 0: none yet
+
+	isHead     bool   // the method
+	replayable bool   // may be sent once more: idempotent, and without a body
+	protocol   []byte // that the client asked to switch to, in request; nil: none
+	tunnel     bool   // it has switched
+	chunked    bool   // the request's body has no length in advance
 
 	requestDone bool // all of it was passed on
 	headDone    bool // the response's final head was passed on
@@ -74,8 +120,8 @@ type progress struct {
 
 	selection pool.Selection
 	server    *pool.Server
-	up        *upstream
-	timedOut  bool // the last connect failed for time
+	up        upstream // nil: none
+	timedOut  bool     // the last connect failed for time
 	tried     int
 	retried   bool // a kept connection was dead, and a new one dialled
 	elsewhere bool // a server broke a new one, and another was chosen
@@ -83,27 +129,125 @@ type progress struct {
 
 // begin takes a request up. Its views are used during the call alone.
 func (x *exchange) begin(req *http1.Request) {
-	idempotent := false
-	switch string(req.Method) {
-	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":
-		idempotent = true
-	}
-	upgrade := string(req.Method) == "GET" && req.Body == http1.NoBody && http1.EqualFold(req.Upgrade, "websocket")
-	x.request = appendRequestHead(x.request[:0], req, x.peer, upgrade)
+	w, v := x.w, &x.w.view
+	at := x.l.Site()
 	x.progress = progress{
 		active:      true,
-		generation:  x.w.generation.Load(),
-		moved:       x.w.loop.Now(),
+		site:        at,
+		generation:  w.generation.Load(),
+		began:       w.loop.Now(),
+		moved:       w.loop.Now(),
+		client:      clientOf(req, x.peer.Addr(), &at.HTTP),
+		spoken:      x.down.protocol(),
 		isHead:      string(req.Method) == "HEAD",
-		replayable:  idempotent && req.Body == http1.NoBody && !upgrade,
-		upgrade:     upgrade,
+		replayable:  req.Body == http1.NoBody && idempotent(req.Method),
 		chunked:     req.Body == http1.Chunked,
 		requestDone: req.Body == http1.NoBody,
-		selection:   x.l.Pool().Select(),
 	}
-	x.w.inFlight.Add(1)
-	x.w.loop.Arm(&x.timer, x.w.timeouts.Exchange)
+	w.inFlight.Add(1)
+	h := &at.HTTP
+	v.set(req, x.client)
+	if x.logs() {
+		x.asked.keep(req)
+	}
+	switch {
+	case h.MaxBody > 0 && req.Body == http1.Length && req.ContentLength > h.MaxBody:
+		x.fail(413, requestTooLarge)
+		return
+	case h.Underscores == site.RefuseUnderscores && hasUnderscore(req):
+		x.fail(400, malformedRequest)
+		return
+	case h.RedirectHTTPS != nil:
+		x.answer(w.redirected(h.RedirectHTTPS, h))
+		return
+	}
+	target := x.choose()
+	if !x.active {
+		return
+	}
+	if target == nil {
+		x.fail(404, noRoute)
+		return
+	}
+	x.forward(target, req)
+}
+
+// idempotent reports whether doing it twice does what once does (RFC 9110
+// section 9.2.2).
+func idempotent(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+func hasUnderscore(req *http1.Request) bool {
+	for i := range req.Fields {
+		if req.Fields[i].Kind == http1.Underscore {
+			return true
+		}
+	}
+	return false
+}
+
+// choose finds the pool for the request in view, nil if there is none. A rule
+// that answers by itself ends the exchange.
+func (x *exchange) choose() *pool.Pool {
+	at := x.site
+	rule, fine := at.Find(&x.w.view)
+	x.rule = rule
+	switch r := rule; {
+	case !fine:
+		x.fail(400, malformedRequest)
+		return nil
+	case r == nil:
+		return at.Pool
+	case r.Redirect != nil:
+		x.answer(x.w.redirected(r.Redirect, &at.HTTP))
+		return nil
+	case r.Respond != nil:
+		x.answer(x.w.responded(r.Respond, &at.HTTP))
+		return nil
+	case r.Split != nil:
+		return r.Targets[r.Split.Pick(rand.Uint64())]
+	default:
+		return r.Targets[0]
+	}
+}
+
+// forward sends the request in view to a server of target.
+func (x *exchange) forward(target *pool.Pool, req *http1.Request) {
+	p := passage{http: &x.site.HTTP, rewrite: x.rewrite(), peer: x.peer.Addr(), client: x.client}
+	if switchable(req) {
+		p.protocol = req.Upgrade
+		x.replayable = false
+	}
+	x.request = appendRequestHead(x.request[:0], &x.w.view, &p)
+	if n := len(p.protocol); n > 0 {
+		end := len(x.request) - len("\r\n\r\n")
+		x.protocol = x.request[end-n : end]
+	}
+	if x.rule != nil && x.rule.Mirror != nil {
+		x.mirrored()
+	}
+	x.start(target)
+}
+
+// start sends the request, whose head was written, to a server of target.
+func (x *exchange) start(target *pool.Pool) {
+	x.pool = target
+	x.selection = target.Select()
+	x.w.loop.Arm(&x.timer, x.site.HTTP.Exchange)
 	x.tryNext()
+}
+
+// rewrite is what the rule changes of heads, nil for nothing.
+func (x *exchange) rewrite() *site.Rewrite {
+	if x.rule == nil {
+		return nil
+	}
+	return x.rule.Rewrite
 }
 
 // touch notes that something moved.
@@ -162,6 +306,7 @@ func (x *exchange) opened() {
 
 func (x *exchange) send() {
 	x.touch()
+	x.sent = x.moved
 	x.server.Connections.Add(1)
 	x.up.start(x.request)
 }
@@ -169,13 +314,21 @@ func (x *exchange) send() {
 // takesBody reports whether the server takes a piece of the request's body now;
 // if not, down.more will tell.
 func (x *exchange) takesBody() bool {
-	return x.up != nil && x.up.opened && x.up.pending() == 0
+	return x.up != nil && x.up.open() && x.up.pending() == 0
 }
 
 // body passes a piece of the request's body on, and its end. takesBody must
 // hold.
 func (x *exchange) body(b []byte, done bool, trailer []http1.Field) {
+	x.bytesIn += int64(len(b))
+	if most := x.site.HTTP.MaxBody; most > 0 && x.bytesIn > most {
+		x.fail(413, requestTooLarge)
+		return
+	}
 	x.requestDone = done
+	if x.mirror != nil {
+		x.mirror.feed(b, done, trailer)
+	}
 	x.up.body(b, done, trailer)
 }
 
@@ -188,16 +341,26 @@ func (x *exchange) interim(res *http1.Response) {
 // head takes the final head of the response.
 func (x *exchange) head(res *http1.Response) {
 	x.headDone, x.responded = true, true
+	x.status = res.Status
+	x.first = x.w.loop.Now()
 	x.down.head(res)
+}
+
+// data takes a piece of the response's body, or of what the server sends
+// through a tunnel.
+func (x *exchange) data(b []byte) {
+	x.bytesOut += int64(len(b))
+	x.down.data(b)
 }
 
 // switched takes a 101, and reports whether it was asked for.
 func (x *exchange) switched(res *http1.Response) bool {
-	if !x.upgrade || !http1.EqualFold(res.Upgrade, "websocket") {
+	if len(x.protocol) == 0 || !http1.EqualNames(res.Upgrade, x.protocol) {
 		return false
 	}
 	x.headDone, x.responded, x.tunnel = true, true, true
-	x.w.loop.Arm(&x.timer, x.w.timeouts.Tunnel)
+	x.status, x.first = res.Status, x.w.loop.Now()
+	x.w.loop.Arm(&x.timer, x.site.HTTP.Tunnel)
 	x.down.switched(res)
 	return true
 }
@@ -206,19 +369,19 @@ func (x *exchange) switched(res *http1.Response) bool {
 func (x *exchange) drained() {
 	x.touch()
 	if x.up != nil {
-		x.up.conn.Resume()
+		x.up.resume()
 	}
 }
 
 // upstreamFailed: the connection to the server, u, could not be made, or
 // broke. It was dropped already.
-func (x *exchange) upstreamFailed(u *upstream, err error) {
+func (x *exchange) upstreamFailed(u upstream, err error) {
 	x.up = nil
 	switch {
 	case !x.active:
 	case x.tunnel:
 		x.fail(502, serverBroke)
-	case !u.opened:
+	case !u.open():
 		x.timedOut = err == errTimeout
 		if muted, log := x.server.LogFailure(time.Now()); log {
 			x.w.log.Warn("connecting to a server failed", "listener", x.l.Name, "server", x.server.Name, "address", x.server.Address, "error", err, "not_logged", muted)
@@ -226,7 +389,7 @@ func (x *exchange) upstreamFailed(u *upstream, err error) {
 		x.tryNext() // nothing was sent
 	case x.responded || u.heard() || !x.replayable:
 		x.fail(502, serverBroke)
-	case u.reused && !x.retried:
+	case u.kept() && !x.retried:
 		// A kept connection that the server closed as the request was on its
 		// way (RFC 9112 section 9.3.1): a new one tells how the server is.
 		x.retried = true
@@ -252,19 +415,47 @@ func (x *exchange) malformed(err *http1.Error) {
 // fail gives up the exchange: with an answer of the proxy's own, or, if the
 // server's has begun, by cutting it.
 func (x *exchange) fail(status int, why reason) {
-	x.l.Requests.Add(1)
-	x.l.Failed.Add(1)
-	begun := x.headDone
+	x.count(true)
+	begun, at := x.headDone, x.site
+	if !begun {
+		x.status = status
+	}
+	x.record(why)
 	x.release()
 	if begun {
 		x.down.cut()
 		return
 	}
-	x.down.reply(status, why)
+	x.down.reply(x.w.failure(status, why, 0, &at.HTTP))
+}
+
+// count counts a request that was answered.
+func (x *exchange) count(failed bool) {
+	if x.isCopy {
+		return
+	}
+	x.l.Requests.Add(1)
+	if failed {
+		x.l.Failed.Add(1)
+	}
+}
+
+// answer ends the exchange with an answer of the proxy's own that is no failure.
+func (x *exchange) answer(a *answer) {
+	x.count(false)
+	x.status = a.status
+	x.record(noReason)
+	x.release()
+	x.down.reply(a)
 }
 
 // cancel gives up the exchange for the client's sake, who is gone.
-func (x *exchange) cancel() { x.release() }
+func (x *exchange) cancel() {
+	if x.active {
+		x.record(clientGone)
+		x.release()
+	}
+}
 
 // release settles what the exchange holds; a connection to the server that it
 // still has was not finished with.
@@ -273,8 +464,14 @@ func (x *exchange) release() {
 		return
 	}
 	x.active = false
+	if x.mirror != nil {
+		x.mirror.drop()
+		x.mirror = nil
+	}
 	x.w.loop.Disarm(&x.timer)
-	x.w.inFlight.Add(-1)
+	if !x.isCopy {
+		x.w.inFlight.Add(-1)
+	}
 	x.charge(nil)
 	if u := x.up; u != nil {
 		x.up = nil
@@ -283,23 +480,14 @@ func (x *exchange) release() {
 }
 
 // complete: all of the response was passed on. keep says that the server's
-// connection can carry another exchange.
+// connection can carry another exchange, as far as the response goes.
 func (x *exchange) complete(keep bool) {
-	x.l.Requests.Add(1)
+	x.count(false)
+	x.record(noReason)
 	u := x.up
 	x.up = nil
-	u.x = nil
-	switch {
-	case !x.requestDone:
-		u.abort()
-		keep = false
-	case !keep:
-		u.drop()
-	}
 	x.release()
-	if keep {
-		x.w.release(u)
-	}
+	u.finish(keep, x.requestDone)
 	x.down.done()
 }
 
@@ -309,9 +497,9 @@ func (x *exchange) expired() {
 	if !x.active {
 		return
 	}
-	limit := x.w.timeouts.Exchange
+	limit := x.site.HTTP.Exchange
 	if x.tunnel {
-		limit = x.w.timeouts.Tunnel
+		limit = x.site.HTTP.Tunnel
 	}
 	switch quiet := x.w.loop.Now() - x.moved; {
 	case quiet < limit:

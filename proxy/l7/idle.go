@@ -8,14 +8,14 @@ import (
 
 // idleServers is the idle connections to one server, the last used at the
 // end: the least idle ones are used first, and the rest may time out.
-type idleServers struct{ conns []*upstream }
+type idleServers struct{ conns []*serverConn }
 
 // maxIdle bounds the idle connections to one server, of one loop.
 const maxIdle = 256
 
 // takeIdle returns an idle connection to server, which was used within the
 // given time (0: any); nil if there is none.
-func (w *worker) takeIdle(server *pool.Server, within time.Duration) *upstream {
+func (w *worker) takeIdle(server *pool.Server, within time.Duration) *serverConn {
 	list := w.idle[server]
 	if list == nil || len(list.conns) == 0 {
 		return nil
@@ -31,7 +31,7 @@ func (w *worker) takeIdle(server *pool.Server, within time.Duration) *upstream {
 }
 
 // release keeps u for another exchange.
-func (w *worker) release(u *upstream) {
+func (w *worker) release(u *serverConn) {
 	list := w.idle[u.server]
 	if list == nil {
 		list = &idleServers{}
@@ -51,7 +51,7 @@ func (w *worker) release(u *upstream) {
 }
 
 // unlist takes u out of the idle list, wherever it is, and keeps the order.
-func (u *upstream) unlist() {
+func (u *serverConn) unlist() {
 	list := u.w.idle[u.server]
 	last := len(list.conns) - 1
 	for i := u.place; i < last; i++ {

@@ -18,6 +18,7 @@ const (
 	serverMalformed
 	serverTimeout
 	upgradeRefused
+	clientGone // said in the log alone
 )
 
 // cause is what there is to say of a reason.
@@ -40,6 +41,7 @@ var causes = [...]cause{
 	serverMalformed:  {"server-malformed", "http_protocol_error"},
 	serverTimeout:    {"server-timeout", "http_response_timeout"},
 	upgradeRefused:   {"upgrade-refused", "http_upgrade_failed"},
+	clientGone:       {"client-gone", ""},
 }
 
 func (r reason) String() string { return causes[r].word }

@@ -13,7 +13,7 @@ const gather = 16 << 10
 // interim implements downstream. HTTP/1.0 knows no informational responses.
 func (s *session) interim(res *http1.Response) {
 	if !s.client10 {
-		s.w.out = appendResponseHead(s.w.out, res, asIs, "")
+		s.w.out = appendHead(s.w.out, res.Status, res.Reason, s.x.fieldsOut(res), asIs, "")
 	}
 }
 
@@ -29,7 +29,7 @@ func (s *session) head(res *http1.Response) {
 	// A server that answers before it has read all ends the exchange early:
 	// the rest of the request must not be taken for another.
 	s.closeAfter = s.closeAfter || !s.x.requestDone || s.l.Closing()
-	s.w.out = appendResponseHead(s.w.out, res, s.framing, s.connection())
+	s.w.out = appendHead(s.w.out, res.Status, res.Reason, s.x.fieldsOut(res), s.framing, s.connection())
 }
 
 // connection is the response's Connection field, empty for none.
@@ -72,12 +72,20 @@ func (s *session) flush() {
 	s.w.out = reclaimScratch(s.w.out)
 }
 
+// protocol implements downstream.
+func (s *session) protocol() string {
+	if s.client10 {
+		return "HTTP/1.0"
+	}
+	return "HTTP/1.1"
+}
+
 // pending implements downstream.
 func (s *session) pending() int { return s.conn.Pending() }
 
 // switched implements downstream.
 func (s *session) switched(res *http1.Response) {
-	s.w.out = appendResponseHead(s.w.out, res, asIs, "Upgrade")
+	s.w.out = appendHead(s.w.out, res.Status, res.Reason, s.x.fieldsOut(res), asIs, "Upgrade")
 	s.phase = tunnel
 	s.more() // the client may have spoken ahead
 }
@@ -97,10 +105,13 @@ func (s *session) finishTunnel() {
 }
 
 // reply implements downstream.
-func (s *session) reply(status int, why reason) {
+func (s *session) reply(a *answer) {
 	last := s.closeAfter || !s.body.Done() || s.l.Closing()
 	s.closeAfter = last
-	s.w.out = appendReply(s.w.out, status, why, s.isHead, s.connection())
+	s.w.out = appendHead(s.w.out, a.status, []byte(reasonPhrase(a.status)), a.fields, asIs, s.connection())
+	if !s.isHead {
+		s.w.out = append(s.w.out, a.body...)
+	}
 	s.flush()
 	if last {
 		s.linger()

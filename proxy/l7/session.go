@@ -39,8 +39,6 @@ type session struct {
 	active    time.Duration // when anything came last
 	lingered  int           // bytes dropped while lingering
 
-	peerText [40]byte // most addresses fit
-
 	x    exchange
 	body http1.Body // the request's
 	turn
@@ -91,7 +89,8 @@ func (s *session) Data(b []byte) {
 // tunnelled passes on what the client sends after a switch of protocols.
 func (s *session) tunnelled(b []byte) {
 	s.x.touch()
-	s.x.up.conn.Send(b)
+	s.x.bytesIn += int64(len(b))
+	s.x.up.tunnel(b)
 	if s.x.up.pending() > 0 {
 		s.conn.Pause()
 	}
@@ -143,7 +142,7 @@ func (s *session) starved(left int) bool {
 func (s *session) step(b []byte) (n int, more bool) {
 	switch s.phase {
 	case awaitHead:
-		n, err := s.w.request.Parse(b, &s.w.requestLimits)
+		n, err := s.w.request.Parse(b, &s.l.Site().HTTP.Limits)
 		switch {
 		case err != nil:
 			s.refuse(err.Status)
@@ -154,7 +153,7 @@ func (s *session) step(b []byte) (n int, more bool) {
 			// The clock of a head runs from its first byte, and is not wound
 			// up by the next ones (slow loris).
 			s.waiting = true
-			s.w.loop.Arm(&s.timer, s.w.timeouts.Header)
+			s.w.loop.Arm(&s.timer, s.l.Site().HTTP.Header)
 		}
 	case awaitBody:
 		return s.passBody(b)
@@ -231,8 +230,8 @@ func (s *session) EOF() {
 	switch s.phase {
 	case awaitResponse:
 	case tunnel:
-		s.x.up.conn.CloseWrite()
-		if s.x.up.ended {
+		s.x.up.closeTunnel()
+		if s.x.up.ended() {
 			s.finishTunnel()
 		}
 	case lingering:
@@ -286,7 +285,7 @@ func (s *session) refuse(status int) {
 	s.l.Requests.Add(1)
 	s.l.Failed.Add(1)
 	s.turn = turn{closeAfter: true}
-	s.reply(status, refusal(status))
+	s.reply(s.w.failure(status, refusal(status), 0, &s.l.Site().HTTP))
 }
 
 // linger ends the connection so that the client gets the last response: were
@@ -320,6 +319,6 @@ func (s *session) next() {
 		s.leave()
 		return
 	}
-	s.w.loop.Arm(&s.timer, s.w.timeouts.Idle)
+	s.w.loop.Arm(&s.timer, s.l.Site().HTTP.Idle)
 	s.more()
 }

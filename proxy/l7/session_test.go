@@ -12,6 +12,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/engine/inmem"
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/site"
 )
 
 // rig is a worker on an engine in memory, with one server.
@@ -27,7 +28,7 @@ func newRig() *rig {
 	quiet := slog.New(slog.DiscardHandler)
 	r := &rig{loop: inmem.New(), pool: pool.New("web", quiet, func() {})}
 	r.pool.Update(pool.Spec{FailOpen: true, Servers: []pool.ServerSpec{{Name: "a", Address: netip.MustParseAddrPort("10.0.0.1:80"), Weight: 1}}})
-	r.l = listener.New("front", r.pool)
+	r.l = listener.New("front", &site.Site{Pool: r.pool, HTTP: site.DefaultHTTP()})
 	r.w = newWorker(&shared{log: quiet, timeouts: DefaultTimeouts()}, r.loop)
 	r.loop.Accept = func(_ netip.AddrPort, p *inmem.Peer) error {
 		r.servers = append(r.servers, p)
@@ -35,6 +36,8 @@ func newRig() *rig {
 	}
 	return r
 }
+
+func (r *rig) targets() []*pool.Pool { return []*pool.Pool{r.pool} }
 
 func (r *rig) client() *inmem.Peer {
 	return r.loop.Connect(netip.MustParseAddrPort("192.0.2.1:4000"), func(c engine.Conn) engine.Handler { return r.w.accept(r.l, c) })
@@ -68,7 +71,10 @@ const (
 )
 
 func TestTimeouts(t *testing.T) {
-	limits := DefaultTimeouts()
+	limits := struct {
+		site.HTTP
+		Timeouts
+	}{site.DefaultHTTP(), DefaultTimeouts()}
 	// Each ends with a last wait of the limit: just before it the connection
 	// must stand, just after it must be answered so, and closed.
 	tests := []struct {
@@ -384,12 +390,12 @@ func TestKeepAliveRequestDoesNotAllocate(t *testing.T) {
 	r := newRig()
 	r.w.loop = nothing
 	s := r.w.accept(r.l, &nothing).(*session)
-	var up *upstream
+	var up *serverConn
 	request, response := []byte(get), []byte(reply)
 	once := func() {
 		s.Data(request)
 		if up == nil {
-			up = s.x.up
+			up = s.x.up.(*serverConn)
 			up.Opened()
 		}
 		up.Data(response)
@@ -410,7 +416,7 @@ func BenchmarkKeepAliveRequest(b *testing.B) {
 	s := r.w.accept(r.l, &nothing).(*session)
 	request, response := []byte(get), []byte(reply)
 	s.Data(request)
-	up := s.x.up
+	up := s.x.up.(*serverConn)
 	up.Opened()
 	up.Data(response)
 	b.ReportAllocs()

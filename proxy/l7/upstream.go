@@ -9,8 +9,8 @@ import (
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
-// upstream is an HTTP/1.1 connection to a server: of one exchange, or idle.
-type upstream struct {
+// serverConn is an HTTP/1.1 connection to a server: of one exchange, or idle.
+type serverConn struct {
 	w      *worker
 	server *pool.Server
 	conn   engine.Conn
@@ -23,16 +23,16 @@ type upstream struct {
 	since  time.Duration // idle since
 	place  int           // in the idle list
 
-	reading  bool // the head was read, body comes
-	keep     bool // the server keeps the connection
-	untilEOF bool // the body ends with it
-	ended    bool // a tunnel: the server has closed its side
-	res      http1.Body
+	reading   bool // the head was read, body comes
+	keep      bool // the server keeps the connection
+	untilEOF  bool // the body ends with it
+	serverEOF bool // a tunnel: the server has closed its side
+	res       http1.Body
 }
 
 // dial begins a connection to server for x.
-func (w *worker) dial(server *pool.Server, x *exchange) *upstream {
-	u := &upstream{w: w, server: server, x: x, place: -1}
+func (w *worker) dial(server *pool.Server, x *exchange) *serverConn {
+	u := &serverConn{w: w, server: server, x: x, place: -1}
 	u.timer.Fire = u.expired
 	u.conn = w.loop.Dial(server.Address, u)
 	w.loop.Arm(&u.timer, w.timeouts.Connect)
@@ -40,13 +40,13 @@ func (w *worker) dial(server *pool.Server, x *exchange) *upstream {
 }
 
 // start sends a request's head.
-func (u *upstream) start(head []byte) {
-	u.reading, u.keep, u.untilEOF, u.ended = false, false, false, false
+func (u *serverConn) start(head []byte) {
+	u.reading, u.keep, u.untilEOF, u.serverEOF = false, false, false, false
 	u.conn.Send(head)
 }
 
 // body sends a piece of the request's body, and its end.
-func (u *upstream) body(b []byte, done bool, trailer []http1.Field) {
+func (u *serverConn) body(b []byte, done bool, trailer []http1.Field) {
 	if !u.x.chunked {
 		u.conn.Send(b)
 		return
@@ -59,13 +59,19 @@ func (u *upstream) body(b []byte, done bool, trailer []http1.Field) {
 	u.w.scratch = reclaimScratch(out)
 }
 
-func (u *upstream) pending() int { return u.conn.Pending() }
+func (u *serverConn) tunnel(b []byte) { u.conn.Send(b) }
+func (u *serverConn) closeTunnel()    { u.conn.CloseWrite() }
+func (u *serverConn) ended() bool     { return u.serverEOF }
+func (u *serverConn) pending() int    { return u.conn.Pending() }
+func (u *serverConn) resume()         { u.conn.Resume() }
+func (u *serverConn) open() bool      { return u.opened }
+func (u *serverConn) kept() bool      { return u.reused }
 
 // heard reports whether any byte of a response has come.
-func (u *upstream) heard() bool { return len(u.in) > 0 || u.reading }
+func (u *serverConn) heard() bool { return len(u.in) > 0 || u.reading }
 
 // Opened implements [engine.Handler].
-func (u *upstream) Opened() {
+func (u *serverConn) Opened() {
 	u.opened = true
 	u.w.loop.Disarm(&u.timer)
 	if u.x != nil {
@@ -74,7 +80,7 @@ func (u *upstream) Opened() {
 }
 
 // Data implements [engine.Handler].
-func (u *upstream) Data(b []byte) {
+func (u *serverConn) Data(b []byte) {
 	switch {
 	case u.gone:
 	case u.x == nil:
@@ -88,7 +94,7 @@ func (u *upstream) Data(b []byte) {
 }
 
 // receive takes bytes of the response.
-func (u *upstream) receive(b []byte) {
+func (u *serverConn) receive(b []byte) {
 	x := u.x
 	if len(u.in) > 0 {
 		u.in = append(u.in, b...)
@@ -108,7 +114,7 @@ func (u *upstream) receive(b []byte) {
 	}
 	if x.tunnel {
 		if len(b) > 0 {
-			x.down.data(b)
+			x.data(b)
 		}
 		u.in = u.in[:0]
 		u.pushBack()
@@ -123,7 +129,7 @@ func (u *upstream) receive(b []byte) {
 		}
 		b = b[n:]
 		if len(data) > 0 {
-			x.down.data(data)
+			x.data(data)
 		}
 		if n == 0 {
 			break
@@ -139,7 +145,7 @@ func (u *upstream) receive(b []byte) {
 
 // readHead takes a head at the beginning of b, and returns its length; 0 when it
 // is not complete. It reports false when the exchange has ended.
-func (u *upstream) readHead(b []byte) (n int, fine bool) {
+func (u *serverConn) readHead(b []byte) (n int, fine bool) {
 	x, res := u.x, &u.w.response
 	n, err := res.Parse(b, &u.w.responseLimits, x.isHead)
 	switch {
@@ -167,7 +173,7 @@ func (u *upstream) readHead(b []byte) (n int, fine bool) {
 
 // pushBack lets the client have what has come, and stops the server while it
 // does not take it.
-func (u *upstream) pushBack() {
+func (u *serverConn) pushBack() {
 	u.x.down.flush()
 	if u.x != nil && u.x.down.pending() > 0 {
 		u.conn.Pause()
@@ -175,7 +181,7 @@ func (u *upstream) pushBack() {
 }
 
 // complete: the response has ended.
-func (u *upstream) complete(keep bool) {
+func (u *serverConn) complete(keep bool) {
 	x := u.x
 	x.down.end(u.res.Trailer())
 	x.down.flush()
@@ -184,7 +190,7 @@ func (u *upstream) complete(keep bool) {
 }
 
 // Drained implements [engine.Handler].
-func (u *upstream) Drained() {
+func (u *serverConn) Drained() {
 	if u.x != nil && !u.gone {
 		u.x.touch()
 		u.x.down.more()
@@ -192,14 +198,14 @@ func (u *upstream) Drained() {
 }
 
 // EOF implements [engine.Handler].
-func (u *upstream) EOF() {
+func (u *serverConn) EOF() {
 	x := u.x
 	switch {
 	case u.gone:
 	case x == nil:
 		u.drop()
 	case x.tunnel:
-		u.ended = true
+		u.serverEOF = true
 		x.down.endTunnel()
 	case u.untilEOF && u.reading:
 		u.complete(false)
@@ -215,7 +221,7 @@ var (
 )
 
 // Closed implements [engine.Handler].
-func (u *upstream) Closed(err error) {
+func (u *serverConn) Closed(err error) {
 	if u.gone {
 		return
 	}
@@ -227,7 +233,7 @@ func (u *upstream) Closed(err error) {
 }
 
 // expired: the connect took too long, or u was idle for long.
-func (u *upstream) expired() {
+func (u *serverConn) expired() {
 	if u.x == nil {
 		u.drop()
 		return
@@ -238,8 +244,21 @@ func (u *upstream) expired() {
 	}
 }
 
+// finish implements upstream.
+func (u *serverConn) finish(keep, whole bool) {
+	u.x = nil
+	switch {
+	case !whole:
+		u.abort()
+	case keep:
+		u.w.release(u)
+	default:
+		u.drop()
+	}
+}
+
 // drop closes u, which carries nothing.
-func (u *upstream) drop() {
+func (u *serverConn) drop() {
 	if u.gone {
 		return
 	}
@@ -258,7 +277,7 @@ func (u *upstream) drop() {
 }
 
 // abort resets u: what it carried was not finished.
-func (u *upstream) abort() {
+func (u *serverConn) abort() {
 	if !u.gone {
 		u.conn.Abort()
 		u.drop()

@@ -2,35 +2,30 @@ package l7
 
 import (
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
-// Timeouts bound the phases of a session. All must be above 0.
+// Timeouts bound what is the same for all listeners of a server. All must be
+// above 0.
 type Timeouts struct {
-	Header   time.Duration // from a request's first byte (or the connection's beginning) to the end of its head
-	Idle     time.Duration // between two requests of a client
 	Connect  time.Duration // to one server
-	Exchange time.Duration // nothing moves while a request is served: to 408, 504, or a cut
 	Upstream time.Duration // an idle connection to a server is kept; below the server's own limit
-	Tunnel   time.Duration // nothing moves in an upgraded connection
 	Linger   time.Duration // what a client still sends is read before closing, so that it gets the answer
 }
 
 // DefaultTimeouts are the timeouts that suit most sites.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{
-		Header:   10 * time.Second,
-		Idle:     60 * time.Second,
 		Connect:  2 * time.Second,
-		Exchange: 60 * time.Second,
 		Upstream: 4 * time.Second, // Node.js closes after 5 s
-		Tunnel:   time.Hour,
 		Linger:   2 * time.Second,
 	}
 }
@@ -38,6 +33,7 @@ func DefaultTimeouts() Timeouts {
 // shared is what the workers of one server share.
 type shared struct {
 	log      *slog.Logger
+	access   *accesslog.Log // nil: none
 	timeouts Timeouts
 	open     atomic.Int64 // client connections
 	inFlight atomic.Int64 // requests and tunnels being served
@@ -51,39 +47,60 @@ type worker struct {
 	*shared
 	loop     engine.Loop
 	sessions []*session
+	mirrors  map[*mirror]struct{}
 	idle     map[*pool.Server]*idleServers
 
 	// One of each, since nothing is parsed across callbacks.
 	request        http1.Request
 	response       http1.Response
-	requestLimits  http1.Limits
 	responseLimits http1.Limits
+	view           view
+	answer         answer
+	words          []byte        // of the answer
+	fields         []http1.Field // of the response
+	viaText        []byte
+	dateText       []byte
+	dateUntil      time.Duration
+	wallTime       time.Time
+	wallAt         time.Duration
+	accessed       *accesslog.Buffer // nil: nothing is logged
+	logTimer       engine.Timer
+
 	// out is what is being written to a client, scratch what is to a server:
 	// each is empty between callbacks.
 	out, scratch []byte
 }
 
 func newWorker(s *shared, loop engine.Loop) *worker {
-	return &worker{
+	w := &worker{
 		shared:         s,
 		loop:           loop,
+		mirrors:        make(map[*mirror]struct{}),
 		idle:           make(map[*pool.Server]*idleServers),
-		requestLimits:  http1.RequestLimits(),
 		responseLimits: http1.ResponseLimits(),
 	}
+	if s.access != nil {
+		w.accessed = s.access.Buffer()
+		w.logTimer.Fire = w.accessed.Flush
+	}
+	return w
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // accept makes the session of a new client connection of l.
 func (w *worker) accept(l *listener.Listener, conn engine.Conn) engine.Handler {
 	s := &session{w: w, l: l, conn: conn, index: len(w.sessions), active: w.loop.Now()}
 	s.timer.Fire = s.expired
-	s.x = exchange{w: w, l: l, down: s, peer: conn.Peer().Addr().Unmap().AppendTo(s.peerText[:0])}
+	s.x = exchange{w: w, l: l, down: s, peer: unmapped(conn.Peer())}
 	s.x.timer.Fire = s.x.expired
 	w.sessions = append(w.sessions, s)
 	w.open.Add(1)
 	l.Open.Add(1)
 	l.Accepted.Add(1)
-	w.loop.Arm(&s.timer, w.timeouts.Header)
+	w.loop.Arm(&s.timer, l.Site().HTTP.Header)
 	return s
 }
 
@@ -125,6 +142,10 @@ func (w *worker) abortAll() (cut, older int) {
 		}
 		s.conn.Abort()
 		s.leave()
+	}
+	for m := range w.mirrors {
+		m.x.cancel()
+		m.gone()
 	}
 	return cut, older
 }

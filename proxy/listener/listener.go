@@ -6,7 +6,7 @@ package listener
 import (
 	"sync/atomic"
 
-	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/site"
 )
 
 // Listener is the run-time state of one configured listener. It lives as long
@@ -25,22 +25,22 @@ type Listener struct {
 	// Failed counts those of Requests that the proxy had to refuse or cut.
 	Failed atomic.Uint64
 
-	pool    atomic.Pointer[pool.Pool]
+	site    atomic.Pointer[site.Site]
 	closing atomic.Bool
 }
 
-// New returns the state of a new listener that sends to p.
-func New(name string, p *pool.Pool) *Listener {
+// New returns the state of a new listener that serves s.
+func New(name string, s *site.Site) *Listener {
 	l := &Listener{Name: name}
-	l.pool.Store(p)
+	l.site.Store(s)
 	return l
 }
 
-// Pool is where new work goes at this moment.
-func (l *Listener) Pool() *pool.Pool { return l.pool.Load() }
+// Site says what becomes of new work at this moment.
+func (l *Listener) Site() *site.Site { return l.site.Load() }
 
-// SetPool sends new work to p from now on.
-func (l *Listener) SetPool(p *pool.Pool) { l.pool.Store(p) }
+// SetSite makes s what becomes of new work from now on.
+func (l *Listener) SetSite(s *site.Site) { l.site.Store(s) }
 
 // Closing reports whether clients are to be sent away after what they have in
 // flight: the node drains, or the listener was removed.

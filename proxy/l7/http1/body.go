@@ -229,8 +229,7 @@ func (d *Body) parseTrailer() *Error {
 func forbiddenTrailer(name []byte) bool {
 	for _, f := range [...]string{
 		"authorization", "cache-control", "content-encoding", "content-range", "content-type",
-		"cookie", "forwarded", "max-forwards", "proxy-authenticate", "proxy-authorization",
-		"range", "set-cookie", "trailer", "www-authenticate", "x-real-ip",
+		"max-forwards", "proxy-authenticate", "proxy-authorization", "range", "trailer", "www-authenticate",
 	} {
 		if EqualFold(name, f) {
 			return true

@@ -80,6 +80,9 @@ func trim(b []byte) []byte {
 	return b
 }
 
+// KindOf tells what a field's name means here, whatever its case.
+func KindOf(name []byte) Kind { return kindOf(name) }
+
 func kindOf(name []byte) Kind {
 	is := func(lower string, k Kind) Kind {
 		if EqualFold(name, lower) {
@@ -91,12 +94,26 @@ func kindOf(name []byte) Kind {
 	case 2:
 		return is("te", HopByHop)
 	case 4:
+		if EqualFold(name, "date") {
+			return Date
+		}
 		return is("host", Host)
 	case 6:
+		if EqualFold(name, "cookie") {
+			return Cookie
+		}
 		return is("expect", Expect)
 	case 7:
 		return is("upgrade", Upgrade)
+	case 9:
+		if EqualFold(name, "x-real-ip") {
+			return RealIP
+		}
+		return is("forwarded", Forwarded)
 	case 10:
+		if EqualFold(name, "set-cookie") {
+			return SetCookie
+		}
 		if EqualFold(name, "keep-alive") {
 			return HopByHop
 		}
@@ -237,7 +254,7 @@ func (m *message) readConnection() {
 			default:
 				for j := range m.Fields {
 					switch f := &m.Fields[j]; f.Kind {
-					case Other, Underscore, Expect, ForwardedFor, ForwardedHost, ForwardedProto:
+					case Other, Underscore, Expect, ForwardedFor, ForwardedHost, ForwardedProto, Forwarded, RealIP, Cookie, SetCookie, Date:
 						if equalFoldBytes(f.Name, option) {
 							f.Kind = Dropped
 						}

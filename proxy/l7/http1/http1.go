@@ -81,7 +81,12 @@ const (
 	ForwardedFor
 	ForwardedProto
 	ForwardedHost
-	Underscore // the name holds an underscore: dropped from requests
+	Forwarded  // RFC 7239
+	RealIP     // X-Real-IP
+	Cookie     // of a request
+	SetCookie  // of a response
+	Date       // RFC 9110 section 6.6.1
+	Underscore // the name holds an underscore
 	Dropped    // Connection lists it: not to be passed on
 )
 
@@ -165,21 +170,26 @@ func EqualFold(b []byte, lower string) bool {
 	return true
 }
 
-func equalFoldBytes(a, b []byte) bool {
+// EqualNames compares two field names, ASCII case aside.
+func EqualNames[A, B []byte | string](a A, b B) bool { return equalFold(a, b) }
+
+func equalFoldBytes(a, b []byte) bool { return equalFold(a, b) }
+
+func equalFold[A, B []byte | string](a A, b B) bool {
 	if len(a) != len(b) {
 		return false
 	}
-	for i := range a {
-		x, y := a[i], b[i]
-		if x >= 'A' && x <= 'Z' {
-			x += 'a' - 'A'
-		}
-		if y >= 'A' && y <= 'Z' {
-			y += 'a' - 'A'
-		}
-		if x != y {
+	for i := range len(a) {
+		if lower(a[i]) != lower(b[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+func lower(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
 }

@@ -121,14 +121,11 @@ func (b *block) know(name, value string, f *http1.Field) bool {
 			return false
 		}
 		b.expect = true
-	case "x-forwarded-for":
-		f.Kind = http1.ForwardedFor
-	case "x-forwarded-proto":
-		f.Kind = http1.ForwardedProto
-	case "x-forwarded-host":
-		f.Kind = http1.ForwardedHost
 	case "cookie":
+		f.Kind = http1.Cookie
 		return b.addCookie(value)
+	default:
+		f.Kind = http1.KindOf(f.Name)
 	}
 	return true
 }

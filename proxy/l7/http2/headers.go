@@ -184,9 +184,8 @@ func lateFields(fields []http1.Field) []http1.Field {
 
 func forbiddenTrailer(name []byte) bool {
 	switch string(name) {
-	case "authorization", "cache-control", "content-encoding", "content-range", "content-type", "cookie",
-		"forwarded", "max-forwards", "proxy-authenticate", "proxy-authorization", "range", "set-cookie",
-		"trailer", "www-authenticate", "x-real-ip":
+	case "authorization", "cache-control", "content-encoding", "content-range", "content-type",
+		"max-forwards", "proxy-authenticate", "proxy-authorization", "range", "trailer", "www-authenticate":
 		return true
 	}
 	return false

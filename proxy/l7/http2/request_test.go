@@ -235,7 +235,7 @@ type kindHandler struct {
 }
 
 func (h *kindHandler) Request(_ *Stream, req *Request, _ bool) {
-	names := [...]string{"Other", "Host", "ContentLength", "TransferEncoding", "Connection", "HopByHop", "Upgrade", "Expect", "ForwardedFor", "ForwardedProto", "ForwardedHost", "Underscore", "Dropped"}
+	names := [...]string{"Other", "Host", "ContentLength", "TransferEncoding", "Connection", "HopByHop", "Upgrade", "Expect", "ForwardedFor", "ForwardedProto", "ForwardedHost", "Forwarded", "RealIP", "Cookie", "SetCookie", "Date", "Underscore", "Dropped"}
 	for _, f := range req.Fields {
 		*h.got = append(*h.got, string(f.Name)+" "+names[f.Kind])
 	}

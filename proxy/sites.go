@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"fmt"
+
+	"github.com/pharos-lb/pharos/proxy/policy/route"
+	"github.com/pharos-lb/pharos/proxy/site"
+)
+
+// draft is a listener's site before its pools are there: what can fail of it
+// has been done.
+type draft struct {
+	listener Listener
+	table    *route.Table
+	splits   []*route.Split // by route, nil for one target
+}
+
+// newDraft compiles the routes of l.
+func newDraft(l Listener) (*draft, error) {
+	d := &draft{listener: l, splits: make([]*route.Split, len(l.Routes))}
+	if len(l.Routes) == 0 {
+		return d, nil
+	}
+	rules := make([]route.Rule, len(l.Routes))
+	for i, r := range l.Routes {
+		rules[i] = r.Match
+		if len(r.Targets) > 1 {
+			weights := make([]int, len(r.Targets))
+			for j, t := range r.Targets {
+				weights[j] = t.Weight
+			}
+			split, err := route.NewSplit(weights)
+			if err != nil {
+				return nil, fmt.Errorf("listener %s, route %s: %w", l.Name, r.Name, err)
+			}
+			d.splits[i] = split
+		}
+	}
+	var err error
+	if d.table, err = route.Compile(rules); err != nil {
+		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+	}
+	return d, nil
+}
+
+// site joins the draft with the pools that it names, which are there.
+func (d *draft) site(pools map[string]*servedPool) *site.Site {
+	s := &site.Site{Table: d.table, HTTP: httpTerms(d.listener.HTTP)}
+	if d.listener.Pool != "" {
+		s.Pool = pools[d.listener.Pool].pool
+	}
+	for i, r := range d.listener.Routes {
+		rule := site.Rule{
+			Name: r.Name, Match: r.Match, Split: d.splits[i],
+			Redirect: r.Redirect, Respond: r.Respond, Rewrite: r.Rewrite,
+		}
+		if m := r.Mirror; m != nil {
+			rule.Mirror = &site.Mirror{Pool: pools[m.Pool].pool, Percent: m.Percent}
+		}
+		for _, t := range r.Targets {
+			rule.Targets = append(rule.Targets, pools[t.Pool].pool)
+		}
+		s.Rules = append(s.Rules, rule)
+	}
+	return s
+}
+
+// httpTerms fills in what was left at zero.
+func httpTerms(h site.HTTP) site.HTTP {
+	d := site.DefaultHTTP()
+	for _, f := range []struct{ field, value *int }{
+		{&h.Limits.Fields, &d.Limits.Fields},
+		{&h.Limits.Line, &d.Limits.Line},
+		{&h.Limits.Head, &d.Limits.Head},
+	} {
+		if *f.field == 0 {
+			*f.field = *f.value
+		}
+	}
+	if h.Header == 0 {
+		h.Header = d.Header
+	}
+	if h.Idle == 0 {
+		h.Idle = d.Idle
+	}
+	if h.Exchange == 0 {
+		h.Exchange = d.Exchange
+	}
+	if h.Tunnel == 0 {
+		h.Tunnel = d.Tunnel
+	}
+	return h
+}
