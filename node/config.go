@@ -35,6 +35,10 @@ type Config struct {
 	// DrainTimeout is how long a stopping node lets what is in flight finish,
 	// 0 to 1h. Default 10s.
 	DrainTimeout time.Duration `yaml:"drain_timeout,omitempty"`
+	// AccessLog is the file that takes a line of JSON for each request, as an
+	// absolute path or below DIR; "off" keeps none. Default access.log. It is
+	// opened anew when it was moved away.
+	AccessLog string `yaml:"access_log,omitempty"`
 }
 
 // Default ports (DESIGN.md, "Ports").
@@ -47,6 +51,8 @@ const (
 	defaultDrainTimeout = 10 * time.Second
 	maxDrainTimeout     = time.Hour
 	configFile          = "pharos.yaml"
+	defaultAccessLog    = "access.log"
+	noAccessLog         = "off"
 )
 
 var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -72,6 +78,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = defaultDrainTimeout
+	}
+	if c.AccessLog == "" {
+		c.AccessLog = defaultAccessLog
 	}
 	return c
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/security"
 	"github.com/pharos-lb/pharos/cluster/store"
 	"github.com/pharos-lb/pharos/proxy"
+	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/vip/addr"
 )
 
@@ -115,10 +116,29 @@ func New(opts Options) (_ *Node, err error) {
 	return n, nil
 }
 
+// openAccessLog opens what the node file names; nil for none.
+func openAccessLog(dir, path string) (*accesslog.Log, error) {
+	if path == noAccessLog {
+		return nil, nil
+	}
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	l, err := accesslog.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: mend that, or name another file as access_log in the node file, or %q for none", err, noAccessLog)
+	}
+	return l, nil
+}
+
 func (n *Node) newDataPlane() (err error) {
 	n.speaker = bgp.New(bgp.Config{Logger: n.logger})
 	n.addrs = addr.New(addr.Config{StateFile: filepath.Join(n.opts.Dir, "addresses.json"), Logger: n.logger})
-	if n.proxy, err = proxy.New(proxy.Options{Logger: n.logger, NodeName: n.config.Name}); err != nil {
+	access, err := openAccessLog(n.opts.Dir, n.config.AccessLog)
+	if err != nil {
+		return err
+	}
+	if n.proxy, err = proxy.New(proxy.Options{Logger: n.logger, NodeName: n.config.Name, AccessLog: access}); err != nil {
 		return err
 	}
 	draining, err := loadDraining(n.opts.Dir)

@@ -26,6 +26,7 @@ func proxyConfig(c registry.Config) proxy.Config {
 	var out proxy.Config
 	for _, l := range c.Listeners {
 		pl := proxy.Listener{Name: l.Name, Protocol: proxy.Protocol(l.Protocol), Pool: l.Pool}
+		pl.HTTP.Log = pl.Protocol == proxy.HTTP
 		for _, a := range addresses[l.VIP] {
 			pl.Addresses = append(pl.Addresses, netip.AddrPortFrom(a, l.Port))
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/proxy"
+	"github.com/pharos-lb/pharos/proxy/site"
 )
 
 var equateAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
@@ -95,6 +96,7 @@ func TestProxyConfig(t *testing.T) {
 		Listeners: []proxy.Listener{{
 			Name: "http", Protocol: proxy.HTTP, Pool: "app",
 			Addresses: []netip.AddrPort{netip.MustParseAddrPort("198.51.100.1:80"), netip.MustParseAddrPort("[2001:db8:100::1]:80")},
+			HTTP:      site.HTTP{Log: true},
 		}},
 		Pools: []proxy.Pool{{
 			Name: "app", Balance: "round_robin",

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l4"
 	"github.com/pharos-lb/pharos/proxy/l7"
 	"github.com/pharos-lb/pharos/proxy/listener"
@@ -23,6 +24,10 @@ type Options struct {
 	ConnectTimeout time.Duration // to one server; default 2 s
 	TCPIdleTimeout time.Duration // of a forwarded TCP connection, either way; default 1 h
 	Loops          int           // event loops for HTTP; default: one for each core that Go uses
+
+	// AccessLog takes a line for each request of the listeners that log; nil:
+	// none is kept. The proxy runs it.
+	AccessLog *accesslog.Log
 }
 
 func (o Options) withDefaults() Options {
@@ -106,7 +111,7 @@ func New(opts Options) (*Proxy, error) {
 func (p *Proxy) Run(ctx context.Context) error {
 	timeouts := l7.DefaultTimeouts()
 	timeouts.Connect = p.opts.ConnectTimeout
-	http, err := l7.New(p.log, timeouts, p.opts.Loops)
+	http, err := l7.New(p.log, p.opts.AccessLog, timeouts, p.opts.Loops)
 	if err != nil {
 		close(p.stopped)
 		return fmt.Errorf("start the proxy: %w", err)
@@ -116,6 +121,16 @@ func (p *Proxy) Run(ctx context.Context) error {
 	defer cancel()
 	loops := make(chan error, 1)
 	go func() { loops <- http.Run(stopLoops) }()
+	if l := p.opts.AccessLog; l != nil {
+		stopLog, cancelLog := context.WithCancel(context.Background())
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			l.Run(stopLog, func(err error) { p.log.Error("writing the access log failed", "error", err) })
+		}()
+		// After the loops have ended, and handed their last lines over.
+		defer func() { cancelLog(); <-written }()
+	}
 	close(p.started)
 
 	select {

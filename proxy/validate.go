@@ -66,9 +66,16 @@ func (c Config) Validate() error {
 		if l.Protocol != TCP && l.Protocol != HTTP {
 			fault(at+".protocol", "%q is not known: use %q or %q", l.Protocol, HTTP, TCP)
 		}
-		if !pools[l.Pool] {
+		switch {
+		case l.Pool == "" && len(l.Routes) == 0:
+			fault(at+".pool", "is empty, and there are no routes: nothing takes what comes")
+		case l.Pool != "" && !pools[l.Pool]:
 			fault(at+".pool", "there is no pool %q", l.Pool)
 		}
+		if l.Protocol == TCP && len(l.Routes) > 0 {
+			fault(at+".routes", "are for HTTP only")
+		}
+		validateRoutes(l.Routes, at, pools, fault)
 		if len(l.Addresses) == 0 {
 			fault(at+".addresses", "is empty: nothing to listen on")
 		}
@@ -85,6 +92,56 @@ func (c Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func validateRoutes(routes []Route, at string, pools map[string]bool, fault func(field, format string, args ...any)) {
+	names := make(map[string]bool, len(routes))
+	for i, r := range routes {
+		at := fmt.Sprintf("%s.routes[%d]", at, i)
+		switch {
+		case r.Name == "":
+			fault(at+".name", "is empty")
+		case names[r.Name]:
+			fault(at+".name", "%q is used by another route", r.Name)
+		}
+		names[r.Name] = true
+		if err := r.Match.Validate(); err != nil {
+			fault(at+".match", "%v", err)
+		}
+		actions := 0
+		for _, there := range []bool{len(r.Targets) > 0, r.Redirect != nil, r.Respond != nil} {
+			if there {
+				actions++
+			}
+		}
+		if actions != 1 {
+			fault(at, "must have exactly one of targets, redirect and respond, and has %d", actions)
+		}
+		if len(r.Targets) == 0 && (r.Rewrite != nil || r.Mirror != nil) {
+			fault(at, "rewrite and mirror go with targets only")
+		}
+		sum := 0
+		for j, t := range r.Targets {
+			if !pools[t.Pool] {
+				fault(fmt.Sprintf("%s.targets[%d].pool", at, j), "there is no pool %q", t.Pool)
+			}
+			if t.Weight < 0 || t.Weight > maxWeight {
+				fault(fmt.Sprintf("%s.targets[%d].weight", at, j), "%d is not within 0 to %d", t.Weight, maxWeight)
+			}
+			sum += t.Weight
+		}
+		if len(r.Targets) > 1 && sum == 0 {
+			fault(at+".targets", "no weight is above 0")
+		}
+		if m := r.Mirror; m != nil {
+			if !pools[m.Pool] {
+				fault(at+".mirror.pool", "there is no pool %q", m.Pool)
+			}
+			if m.Percent <= 0 || m.Percent > 100 {
+				fault(at+".mirror.percent", "%v is not above 0 and at most 100", m.Percent)
+			}
+		}
+	}
 }
 
 func validateCheck(c Check, at string, fault func(field, format string, args ...any)) {

@@ -70,7 +70,7 @@ func startHAProxy(_ context.Context, b *box, c benchCase, cores string) (*proces
 	var s strings.Builder
 	fmt.Fprintf(&s, `global
   nbthread %d
-  maxconn 8000
+  maxconn 7000
   log stdout format raw local0
 defaults
   mode http

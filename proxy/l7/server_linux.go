@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/epoll"
 	"github.com/pharos-lb/pharos/proxy/listener"
@@ -29,10 +30,11 @@ type Server struct {
 	ending  atomic.Bool
 }
 
-// New returns a server of so many loops, at least 1. It holds descriptors
+// New returns a server of so many loops, at least 1, that logs requests to
+// access, if that is not nil. It holds descriptors
 // from here on: Run must be called, and closes them.
-func New(log *slog.Logger, timeouts Timeouts, loops int) (*Server, error) {
-	s := &Server{shared: shared{log: log, timeouts: timeouts}, workers: make(map[*epoll.Loop]*worker)}
+func New(log *slog.Logger, access *accesslog.Log, timeouts Timeouts, loops int) (*Server, error) {
+	s := &Server{shared: shared{log: log, access: access, timeouts: timeouts}, workers: make(map[*epoll.Loop]*worker)}
 	for range loops {
 		l, err := epoll.New()
 		if err != nil {
@@ -67,7 +69,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) end() {
 	s.ending.Store(true)
 	for _, l := range s.loops {
-		l.Post(func() { s.workers[l].closeUpstreams() })
+		l.Post(func() { s.workers[l].stop() })
 	}
 }
 

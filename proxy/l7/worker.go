@@ -150,8 +150,11 @@ func (w *worker) abortAll() (cut, older int) {
 	return cut, older
 }
 
-// closeUpstreams closes the idle connections to servers.
-func (w *worker) closeUpstreams() {
+// stop closes the idle connections to servers, and hands over what is logged.
+func (w *worker) stop() {
+	if w.accessed != nil {
+		w.accessed.Flush()
+	}
 	for _, list := range w.idle {
 		for len(list.conns) > 0 {
 			list.conns[len(list.conns)-1].drop()
