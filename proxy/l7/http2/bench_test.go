@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
@@ -60,7 +61,10 @@ type answerer struct {
 	body   []byte
 }
 
-func (a *answerer) Request(s *Stream, _ *Request, _ bool) {
+func (a *answerer) Request(s *Stream, _ *Request, end bool) {
+	if !end {
+		return
+	}
 	s.WriteHeaders(200, a.fields, false)
 	s.WriteData(a.body, true)
 }
@@ -70,56 +74,133 @@ func (a *answerer) Reset(_ *Stream, why Reset)       { panic(why) }
 func (a *answerer) Writable(*Stream)                 {}
 func (a *answerer) Refused(err *Error)               { panic(err) }
 
-func BenchmarkBrowserRequest(b *testing.B) {
-	a := &answerer{fields: nginxFields(), body: make([]byte, 128)}
-	out := &discard{}
-	config := ServerConfig()
-	c := NewServerConn(NewShared(), out, &config, a)
-	in := append([]byte(Preface), appendFrame(nil, 0, frameSettings, 0, 0)...)
-	in = appendWindowUpdate(in, 0, maxWindow-defaultWindow)
-	if err := c.Feed(in, 0); err != nil {
-		b.Fatal(err)
-	}
-	// Different paths, as a browser has.
+// browser is a client whose requests are ready to be fed.
+type browser struct {
+	requests [][]byte
+	id       uint32
+	n        int
+}
+
+func newBrowser(tb testing.TB) *browser {
+	r := &browser{id: 1}
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
-	var requests [][]byte
+	// Different paths, which browsers do not index.
 	for i := range 1000 {
 		block.Reset()
 		for _, f := range browserFields(fmt.Sprintf("/static/%d/app.js?v=42", i)) {
-			if f.Name == ":path" {
-				f.Sensitive = true // browsers do not index it
-			}
+			f.Sensitive = f.Name == ":path"
 			if err := enc.WriteField(f); err != nil {
-				b.Fatal(err)
+				tb.Fatal(err)
 			}
 		}
-		r := appendFrame(nil, block.Len(), frameHeaders, flagEndHeaders|flagEndStream, 0)
-		requests = append(requests, append(r, block.Bytes()...))
+		f := appendFrame(nil, block.Len(), frameHeaders, flagEndHeaders|flagEndStream, 0)
+		r.requests = append(r.requests, append(f, block.Bytes()...))
 	}
-	b.ReportAllocs()
-	id, sent := uint32(1), 0
-	update := appendWindowUpdate(nil, 0, 128*1000)
-	before := out.sent
-	for i := 0; b.Loop(); i++ {
-		r := requests[i%len(requests)]
-		if i > 0 && i%len(requests) == 0 {
-			// The first block alone fills the table.
-			r = requests[1]
+	return r
+}
+
+// next returns the next request. The first one fills the table, and comes
+// once.
+func (r *browser) next() []byte {
+	b := r.requests[r.n]
+	if r.n++; r.n == len(r.requests) {
+		r.n = 1
+	}
+	putFrame(b, len(b)-headerLength, frameHeaders, flagEndHeaders|flagEndStream, r.id)
+	r.id += 2
+	return b
+}
+
+func answering(tb testing.TB, body int) (*ServerConn, *discard) {
+	a := &answerer{fields: nginxFields(), body: make([]byte, body)}
+	out := &discard{}
+	config := ServerConfig()
+	c := NewServerConn(NewShared(), out, &config, a)
+	window := settingsFrame(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: maxWindow})
+	if err := c.Feed(append([]byte(Preface), append(window, appendWindowUpdate(nil, 0, maxWindow-defaultWindow)...)...), 0); err != nil {
+		tb.Fatal(err)
+	}
+	return c, out
+}
+
+// A request costs two allocations: its stream, and the string of its path.
+func TestRequestAllocations(t *testing.T) {
+	c, _ := answering(t, 128)
+	r := newBrowser(t)
+	one := func() {
+		if err := c.Feed(r.next(), 0); err != nil {
+			t.Fatal(err)
 		}
-		putFrame(r, len(r)-headerLength, frameHeaders, flagEndHeaders|flagEndStream, id)
-		if err := c.Feed(r, 0); err != nil {
+	}
+	for range 10 {
+		one()
+	}
+	if n := testing.AllocsPerRun(1000, one); n > 2 {
+		t.Errorf("%v allocations a request, want at most 2", n)
+	}
+}
+
+// A browser's request and a response of 128 bytes.
+func BenchmarkBrowserRequest(b *testing.B) {
+	c, out := answering(b, 128)
+	r := newBrowser(b)
+	update := appendWindowUpdate(nil, 0, 128*1000)
+	b.ReportAllocs()
+	before, n := out.sent, 0
+	for b.Loop() {
+		if err := c.Feed(r.next(), 0); err != nil {
 			b.Fatal(err)
 		}
-		id += 2
-		if sent++; sent%1000 == 0 {
+		if n++; n%1000 == 0 {
 			if err := c.Feed(update, 0); err != nil {
 				b.Fatal(err)
 			}
 		}
-		if id > maxStreamID-4 {
-			b.Fatal("out of ids")
+	}
+	b.ReportMetric(float64(out.sent-before)/float64(n), "B/response")
+}
+
+// A response of 1 MiB.
+func BenchmarkDownload(b *testing.B) {
+	c, _ := answering(b, 1<<20)
+	r := newBrowser(b)
+	update := appendWindowUpdate(nil, 0, 1<<20)
+	b.ReportAllocs()
+	b.SetBytes(1 << 20)
+	for b.Loop() {
+		if err := c.Feed(r.next(), 0); err != nil {
+			b.Fatal(err)
+		}
+		if err := c.Feed(update, 0); err != nil {
+			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(out.sent-before)/float64(sent), "B/response")
 }
+
+// 64 KiB of a request's body, in frames that do not end where reads do.
+func BenchmarkUpload(b *testing.B) {
+	c, _ := answering(b, 0)
+	p := newPeer(nil)
+	if err := c.Feed(p.post(1), 0); err != nil {
+		b.Fatal(err)
+	}
+	c.h = &sink{}
+	frame := raw(frameData, 0, 1, make([]byte, maxFrame))
+	stream := bytes.Repeat(frame, 64)
+	at := 0
+	b.ReportAllocs()
+	b.SetBytes(64 << 10)
+	for b.Loop() {
+		end := min(at+64<<10, len(stream))
+		if err := c.Feed(stream[at:end], 0); err != nil {
+			b.Fatal(err)
+		}
+		at = end % len(stream)
+	}
+}
+
+// sink passes on all that it gets.
+type sink struct{ answerer }
+
+func (*sink) Data(s *Stream, b []byte, _ bool) { s.Consume(len(b)) }

@@ -82,6 +82,7 @@ func TestResponses(t *testing.T) {
 			return append(h(p, false, ":status: 200"), data(1, "abc", true)...)
 		}, append([]string{"1 200"}, bad(ErrBodyLength)...)},
 		{"304 with a length", "GET", func(p *peer) []byte { return h(p, true, ":status: 304", "content-length: 3") }, []string{"1 304 content-length=3 end"}},
+		{"expectation, which means nothing here", "GET", func(p *peer) []byte { return h(p, true, ":status: 200", "expect: magic") }, []string{"1 200 expect=magic end"}},
 		{"no body where a length promises one", "GET", func(p *peer) []byte { return h(p, true, ":status: 200", "content-length: 3") }, bad(ErrBodyLength)},
 		{"no status (8.3.2)", "GET", func(p *peer) []byte { return h(p, true, "a: b") }, bad(ErrPseudo)},
 		{"path in a response (8.3)", "GET", func(p *peer) []byte { return h(p, true, ":status: 200", ":path: /") }, bad(ErrPseudo)},

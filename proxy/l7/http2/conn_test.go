@@ -285,3 +285,27 @@ func TestConfigFaults(t *testing.T) {
 		}
 	}
 }
+
+// Of streams that were reset longer ago than is remembered, nothing is held
+// against the peer.
+func TestResetRing(t *testing.T) {
+	var r resetRing
+	for i := range uint32(1000) {
+		r.add(2*i + 1)
+	}
+	if !r.has(1) || !r.has(1999) || r.has(2001) {
+		t.Errorf("has: 1 %v, 1999 %v, 2001 %v; want true, true, false", r.has(1), r.has(1999), r.has(2001))
+	}
+	if len(r.ids) != resetsKept || r.forgotten != 2*(1000-resetsKept)-1 {
+		t.Errorf("%d are kept, up to %d forgotten", len(r.ids), r.forgotten)
+	}
+}
+
+func TestErrorsSayTheirCode(t *testing.T) {
+	if got := ErrPadding.Error(); got != "PROTOCOL_ERROR: padding is longer than its frame" {
+		t.Error(got)
+	}
+	if got := Code(99).String(); got != "unknown code" {
+		t.Error(got)
+	}
+}

@@ -116,11 +116,8 @@ func (b *block) know(name, value string, f *http1.Field) bool {
 		}
 	case "expect":
 		f.Kind = http1.Expect
-		if !http1.EqualFold(f.Value, "100-continue") {
-			b.err = ErrExpect
-			return false
-		}
 		b.expect = true
+		b.magic = b.magic || !http1.EqualFold(f.Value, "100-continue")
 	case "cookie":
 		f.Kind = http1.Cookie
 		return b.addCookie(value)

@@ -27,6 +27,7 @@ type block struct {
 	hosts  int
 	te     bool
 	expect bool
+	magic  bool   // an expectation that is not known
 	cookie int    // place in fields, -1: none
 	crumbs []byte // the joined cookie, if there are several
 

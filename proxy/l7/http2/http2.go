@@ -93,6 +93,9 @@ type Handler interface {
 	// come late (framing, routing, authentication) were left out.
 	Trailers(s *Stream, fields []http1.Field)
 	// Reset: the stream has ended before its time. It is the last call for s.
+	// After a complete response with a request that is not, NoError says that
+	// the server needs no more of it (RFC 9113 section 8.1): the response
+	// stands.
 	// Streams that end in order, with an end from both sides, or by a Reset
 	// of the caller's, are not told of.
 	Reset(s *Stream, why Reset)
@@ -145,9 +148,13 @@ type Request struct {
 	// Path begins with a slash, or is * with OPTIONS; the query is part of it.
 	Path []byte
 	// Fields are the other fields in their order, cookies joined (RFC 9113
-	// section 8.2.3). When sent, those that Kind says are of one hop or of
-	// another version are left out: Host, TransferEncoding, Connection,
-	// HopByHop, Upgrade, Dropped.
+	// section 8.2.3). The slice is the caller's during the call: kinds may be
+	// changed, and fields appended.
+	//
+	// When sent, those that Kind says are of one hop or of another version are
+	// left out: Host, TransferEncoding, Connection, HopByHop, Upgrade, Dropped.
+	// All others go as they are; Underscore and the Forwarded kinds are for
+	// the caller to judge.
 	Fields []http1.Field
 	// ContentLength is the value of the field of that name; -1 without one.
 	// When sent, the field counts, not this.

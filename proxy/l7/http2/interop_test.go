@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -278,4 +279,77 @@ func TestInteropConcurrentStreams(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// A server that goes away after some requests on each connection loses none.
+func TestInteropGracefulEnd(t *testing.T) {
+	l := newLoop(t)
+	shared := NewShared()
+	left := 0 // connections that went away
+	config := ServerConfig()
+	addr := listen(t, func(conn net.Conn) {
+		k := newLink(l, conn)
+		l.call(func() {
+			h := &leaving{limit: 20, left: &left}
+			c := NewServerConn(shared, k, &config, h)
+			h.c = c
+			k.feed = func(b []byte, now time.Duration) *Error {
+				err := c.Feed(b, now)
+				if c.Finished() {
+					k.finish()
+				}
+				return err
+			}
+			k.drained, k.closed = c.Drained, c.Closed
+			shared.Flush()
+		})
+		if err := k.run(); err != nil {
+			t.Error(err)
+		}
+	})
+	client := newClient(t)
+	var group sync.WaitGroup
+	for range 10 {
+		group.Go(func() {
+			for range 50 {
+				// A POST, which the client repeats only if it was not processed.
+				res, err := client.Post("http://"+addr+"/", "a/b", strings.NewReader("hello"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if b, err := io.ReadAll(res.Body); string(b) != "answer" || err != nil {
+					t.Errorf("%q, %v", b, err)
+				}
+				_ = res.Body.Close()
+			}
+		})
+	}
+	group.Wait()
+	l.call(func() {
+		if left < 5 {
+			t.Errorf("only %d connections went away", left)
+		}
+	})
+}
+
+// leaving answers requests, and goes away after some.
+type leaving struct {
+	answerer
+	c     *ServerConn
+	limit int
+	left  *int
+}
+
+func (h *leaving) Data(s *Stream, b []byte, end bool) {
+	s.Consume(len(b))
+	if !end {
+		return
+	}
+	s.WriteHeaders(200, nil, false)
+	s.WriteData([]byte("answer"), true)
+	if h.limit--; h.limit == 0 {
+		*h.left++
+		h.c.GoAway()
+	}
 }

@@ -80,6 +80,8 @@ func (b *block) makeRequest(limits *http1.Limits) {
 		b.err = ErrPath
 	case b.end && b.length > 0:
 		b.err = ErrBodyLength
+	case b.magic:
+		b.err = ErrExpect
 	}
 	if b.err != nil {
 		return
