@@ -19,9 +19,11 @@ func (s *Server) Older() int {
 func (w *worker) older() int {
 	n := 0
 	for _, s := range w.sessions {
-		if s.x.active && s.x.generation != w.generation.Load() {
-			n++
-		}
+		s.exchanges(func(x *exchange) {
+			if x.generation != w.generation.Load() {
+				n++
+			}
+		})
 	}
 	return n
 }

@@ -39,6 +39,7 @@ type session struct {
 	active    time.Duration // when anything came last
 	lingered  int           // bytes dropped while lingering
 
+	m    *multiplex // not nil: HTTP/2 is spoken, and all but the connection is its
 	x    exchange
 	body http1.Body // the request's
 	turn
@@ -79,11 +80,40 @@ func (s *session) Data(b []byte) {
 		s.tunnelled(b)
 		return
 	}
+	if s.m != nil {
+		s.m.feed(b)
+		return
+	}
 	if len(s.in) > 0 {
 		s.in = append(s.in, b...)
 		b = s.in
 	}
+	if s.fresh() && s.upgraded(b) {
+		return
+	}
 	s.advance(b)
+}
+
+// fresh reports whether nothing has been read of the connection.
+func (s *session) fresh() bool { return s.served == 0 && s.phase == awaitHead && !s.waiting }
+
+// upgraded looks whether a connection begins as HTTP/2 does (RFC 9113 section
+// 3.3), and makes it one. It reports true if b was used, or waits for more.
+func (s *session) upgraded(b []byte) bool {
+	h := &s.l.Site().HTTP
+	is, sure := preface(b)
+	if !is || h.NoHTTP2 || h.Secure { // by TLS, ALPN has said so
+		return false
+	}
+	if !sure {
+		s.in = append(s.in[:0], b...)
+		return true
+	}
+	first := append([]byte(nil), b...) // b may be s.in
+	s.in = nil
+	s.beginHTTP2()
+	s.m.feed(first)
+	return true
 }
 
 // tunnelled passes on what the client sends after a switch of protocols.
@@ -206,6 +236,10 @@ func (s *session) Drained() {
 		return
 	}
 	s.active = s.w.loop.Now()
+	if s.m != nil {
+		s.m.drained()
+		return
+	}
 	s.x.drained()
 }
 
@@ -227,6 +261,11 @@ func (s *session) EOF() {
 		return
 	}
 	s.clientEOF = true
+	if s.m != nil && s.phase != lingering {
+		s.conn.Close() // without a way to the client's windows, nothing goes on
+		s.leave()
+		return
+	}
 	switch s.phase {
 	case awaitResponse:
 	case tunnel:
@@ -260,6 +299,9 @@ func (s *session) leave() {
 	}
 	s.gone = true
 	s.x.cancel()
+	if s.m != nil {
+		s.m.close()
+	}
 	s.w.loop.Disarm(&s.timer)
 	s.w.forget(s)
 	s.w.open.Add(-1)
@@ -271,6 +313,9 @@ func (s *session) leave() {
 func (s *session) expired() {
 	switch {
 	case s.gone:
+	case s.m != nil && s.phase != lingering:
+		s.m.sendAway(false)
+		s.linger()
 	case s.phase == awaitHead && len(s.in) > 0:
 		s.refuse(408)
 	default:
@@ -294,6 +339,9 @@ func (s *session) refuse(status int) {
 func (s *session) linger() {
 	if s.gone {
 		return
+	}
+	if s.m != nil {
+		s.m.close()
 	}
 	if s.clientEOF {
 		s.conn.Close()

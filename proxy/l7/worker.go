@@ -9,6 +9,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
+	"github.com/pharos-lb/pharos/proxy/l7/http2"
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
@@ -47,6 +48,8 @@ type worker struct {
 	*shared
 	loop     engine.Loop
 	sessions []*session
+	streams  []*stream // to be used again
+	shared2  *http2.Shared
 	mirrors  map[*mirror]struct{}
 	idle     map[*pool.Server]*idleServers
 
@@ -75,6 +78,7 @@ func newWorker(s *shared, loop engine.Loop) *worker {
 	w := &worker{
 		shared:         s,
 		loop:           loop,
+		shared2:        http2.NewShared(),
 		mirrors:        make(map[*mirror]struct{}),
 		idle:           make(map[*pool.Server]*idleServers),
 		responseLimits: http1.ResponseLimits(),
@@ -119,27 +123,32 @@ func (w *worker) forget(s *session) {
 func (w *worker) closeIdle(unused bool) {
 	for i := len(w.sessions) - 1; i >= 0; i-- {
 		s := w.sessions[i]
-		if s.phase != awaitHead || len(s.in) > 0 || !s.l.Closing() {
+		if !s.l.Closing() {
 			continue
 		}
-		if s.served > 0 || unused && w.loop.Now()-s.active > time.Second {
+		old := w.loop.Now()-s.active > time.Second
+		switch {
+		case s.phase == lingering:
+		case s.m != nil:
+			s.m.sendAway(unused && old)
+		case s.phase == awaitHead && len(s.in) == 0 && (s.served > 0 || unused && old):
 			s.conn.Close()
 			s.leave()
 		}
 	}
 }
 
-// abortAll resets all connections, and returns how many had something in
+// abortAll resets all connections, and returns how many requests were in
 // flight, and how many of these since before the present generation.
 func (w *worker) abortAll() (cut, older int) {
 	for len(w.sessions) > 0 {
 		s := w.sessions[len(w.sessions)-1]
-		if s.x.active {
+		s.exchanges(func(x *exchange) {
 			cut++
-			if s.x.generation != w.generation.Load() {
+			if x.generation != w.generation.Load() {
 				older++
 			}
-		}
+		})
 		s.conn.Abort()
 		s.leave()
 	}
@@ -148,6 +157,21 @@ func (w *worker) abortAll() (cut, older int) {
 		m.gone()
 	}
 	return cut, older
+}
+
+// exchanges calls f for each exchange that is under way.
+func (s *session) exchanges(f func(*exchange)) {
+	if s.x.active {
+		f(&s.x)
+	}
+	if s.m == nil {
+		return
+	}
+	for _, t := range s.m.streams {
+		if t.x.active {
+			f(&t.x)
+		}
+	}
 }
 
 // stop closes the idle connections to servers, and hands over what is logged.

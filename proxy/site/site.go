@@ -28,6 +28,9 @@ type Site struct {
 type HTTP struct {
 	// Secure: clients come by TLS. It is what X-Forwarded-Proto says.
 	Secure bool
+	// NoHTTP2: speak HTTP/1.1 alone, where clients could have HTTP/2 by prior
+	// knowledge or by ALPN.
+	NoHTTP2 bool
 	// Trusted are the sources whose forwarding fields are believed.
 	Trusted []netip.Prefix
 	// Forwarded: send RFC 7239's field as well.

@@ -207,3 +207,19 @@ func (r *Request) frame() *Error {
 
 // HasLength reports whether there was a Content-Length, 0 included.
 func (r *Request) HasLength() bool { return r.length >= 0 }
+
+// Make fills r in for a request that came by another version of HTTP, whose
+// codec has checked it. length is the value of Content-Length, -1 without one;
+// ended says that there is no body.
+func (r *Request) Make(method, target, host []byte, fields []Field, length int64, ended, wait bool) {
+	r.message = message{Fields: fields, Minor: 1, KeepAlive: true, length: length}
+	r.Method, r.Target, r.Host = method, target, host
+	r.Body, r.ContentLength = Chunked, 0
+	switch {
+	case ended:
+		r.Body = NoBody
+	case length >= 0:
+		r.Body, r.ContentLength = Length, length
+	}
+	r.Continue, r.Upgrade = wait && r.Body != NoBody, nil
+}
