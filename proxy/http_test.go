@@ -204,7 +204,6 @@ func TestHTTPRefusals(t *testing.T) {
 		{"bare LF", "GET / HTTP/1.1\nHost: x\n\n", "HTTP/1.1 400 "},
 		{"head too large", "GET / HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: "+strings.Repeat("b", 4000)+"\r\n", 5) + "\r\n", "HTTP/1.1 431 "},
 		{"connect", "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 501 "},
-		{"http/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 505 "},
 		{"body on a 1.0 get", "GET / HTTP/1.0\r\nContent-Length: 1\r\n\r\na", "HTTP/1.1 413 "},
 		{"bad chunk", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1 400 "},
 	}

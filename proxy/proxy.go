@@ -12,6 +12,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l4"
 	"github.com/pharos-lb/pharos/proxy/l7"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
 	"github.com/pharos-lb/pharos/proxy/listener"
 )
 
@@ -24,6 +25,9 @@ type Options struct {
 	ConnectTimeout time.Duration // to one server; default 2 s
 	TCPIdleTimeout time.Duration // of a forwarded TCP connection, either way; default 1 h
 	Loops          int           // event loops for HTTP; default: one for each core that Go uses
+
+	// Engine moves the bytes of HTTP; default choice.Epoll.
+	Engine choice.Kind
 
 	// AccessLog takes a line for each request of the listeners that log; nil:
 	// none is kept. The proxy runs it.
@@ -39,6 +43,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.TCPIdleTimeout == 0 {
 		o.TCPIdleTimeout = time.Hour
+	}
+	if o.Engine == "" {
+		o.Engine = choice.Epoll
 	}
 	if o.Loops == 0 {
 		o.Loops = runtime.GOMAXPROCS(0)
@@ -111,7 +118,7 @@ func New(opts Options) (*Proxy, error) {
 func (p *Proxy) Run(ctx context.Context) error {
 	timeouts := l7.DefaultTimeouts()
 	timeouts.Connect = p.opts.ConnectTimeout
-	http, err := l7.New(p.log, p.opts.AccessLog, timeouts, p.opts.Loops)
+	http, err := l7.New(p.log, timeouts, p.opts.Loops, l7.WithAccessLog(p.opts.AccessLog), l7.WithEngine(p.opts.Engine))
 	if err != nil {
 		close(p.stopped)
 		return fmt.Errorf("start the proxy: %w", err)

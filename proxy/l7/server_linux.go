@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +16,8 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
-	"github.com/pharos-lb/pharos/proxy/l7/engine/epoll"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/socket"
 	"github.com/pharos-lb/pharos/proxy/listener"
 )
 
@@ -25,18 +25,41 @@ import (
 // with Run.
 type Server struct {
 	shared
-	loops   []*epoll.Loop
-	workers map[*epoll.Loop]*worker // read-only after New
+	engine  choice.Choice
+	loops   []engine.Driver
+	workers map[engine.Driver]*worker // read-only after New
 	ending  atomic.Bool
 }
 
-// New returns a server of so many loops, at least 1, that logs requests to
-// access, if that is not nil. It holds descriptors
-// from here on: Run must be called, and closes them.
-func New(log *slog.Logger, access *accesslog.Log, timeouts Timeouts, loops int) (*Server, error) {
-	s := &Server{shared: shared{log: log, access: access, timeouts: timeouts}, workers: make(map[*epoll.Loop]*worker)}
+// Option is a choice that New leaves to its caller.
+type Option func(*options)
+
+type options struct {
+	engine choice.Kind
+	access *accesslog.Log
+}
+
+// WithEngine says which engine moves the bytes; choice.Auto without it.
+func WithEngine(k choice.Kind) Option { return func(o *options) { o.engine = k } }
+
+// WithAccessLog has requests logged; without it, none are.
+func WithAccessLog(l *accesslog.Log) Option { return func(o *options) { o.access = l } }
+
+// New returns a server of so many loops, at least 1. It holds descriptors
+// from here on: Run must be called, and closes them. It fails if the engine
+// asked for does not work here.
+func New(log *slog.Logger, timeouts Timeouts, loops int, opts ...Option) (*Server, error) {
+	o := options{engine: choice.Auto}
+	for _, set := range opts {
+		set(&o)
+	}
+	chosen, err := choice.Make(o.engine)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{shared: shared{log: log, access: o.access, timeouts: timeouts}, engine: chosen, workers: make(map[engine.Driver]*worker)}
 	for range loops {
-		l, err := epoll.New()
+		l, err := chosen.New()
 		if err != nil {
 			s.ending.Store(true)
 			return nil, errors.Join(fmt.Errorf("make an event loop: %w", err), s.Run(context.Background()))
@@ -45,6 +68,12 @@ func New(log *slog.Logger, access *accesslog.Log, timeouts Timeouts, loops int) 
 		s.workers[l] = newWorker(&s.shared, l)
 	}
 	return s, nil
+}
+
+// Engine is the name of the engine that moves the bytes, and why it is not
+// io_uring, if it might have been.
+func (s *Server) Engine() (name string, refused error) {
+	return string(s.engine.Engine), s.engine.Refused
 }
 
 // Run runs the loops until ctx ends, or one fails, which ends all. Then it
@@ -74,12 +103,12 @@ func (s *Server) end() {
 }
 
 // Acceptor accepts connections from one socket for one listener.
-type Acceptor struct{ acceptor *epoll.Acceptor }
+type Acceptor struct{ acceptor *engine.Acceptor }
 
 // Acceptor returns an acceptor of a listening socket's descriptor, which it
 // owns, for l. It does nothing until Start.
 func (s *Server) Acceptor(fd int, l *listener.Listener) *Acceptor {
-	return &Acceptor{epoll.NewAcceptor(fd, s.loops, func(loop *epoll.Loop) func(engine.Conn) engine.Handler {
+	return &Acceptor{engine.NewAcceptor(fd, s.loops, func(loop engine.Driver) func(engine.Conn) engine.Handler {
 		return func(c engine.Conn) engine.Handler { return s.workers[loop].accept(l, c) }
 	}, func(err error) {
 		s.log.Error("accepting a connection failed", "listener", l.Name, "error", err)
@@ -94,10 +123,7 @@ func (a *Acceptor) Stop() { a.acceptor.Stop() }
 
 // Adopt serves a connection that was accepted elsewhere. It owns fd.
 func (s *Server) Adopt(fd int, l *listener.Listener) {
-	var peer netip.AddrPort
-	if sa, err := unix.Getpeername(fd); err == nil {
-		peer = epoll.AddrPort(sa)
-	}
+	peer := socket.Peer(fd)
 	loop := s.loops[0]
 	for _, other := range s.loops {
 		if other.Load() < loop.Load() {

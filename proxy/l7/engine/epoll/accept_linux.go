@@ -3,93 +3,23 @@ package epoll
 import (
 	"net/netip"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/socket"
 )
 
-// Acceptor accepts from one listening socket on several loops.
-//
-// The loops share one socket (EPOLLEXCLUSIVE wakes one of them) instead of
-// having one each by SO_REUSEPORT: closing one of several sockets drops the
-// connections that wait in its queue.
-type Acceptor struct {
-	fd      int
-	loops   []*Loop
-	accept  func(*Loop) func(engine.Conn) engine.Handler
-	failed  func(error)
-	stopped atomic.Bool
-}
-
-// NewAcceptor returns an acceptor for a listening socket, which it owns.
-// handler makes the handler of a connection accepted on a given loop; it is
-// called on that loop. failed is told of errors other than those of single
-// clients, on any loop.
-func NewAcceptor(fd int, loops []*Loop, handler func(*Loop) func(engine.Conn) engine.Handler, failed func(error)) *Acceptor {
-	return &Acceptor{fd: fd, loops: loops, accept: handler, failed: failed}
-}
-
-// Start begins to accept. It returns at once.
-func (a *Acceptor) Start() {
-	for _, l := range a.loops {
-		l.Post(func() { a.register(l) })
-	}
-}
-
-// Stop ends it: when it returns, no loop accepts any more. Connections that
-// wait stay in the socket's queue. It must not be called on a loop.
-func (a *Acceptor) Stop() {
-	a.stopped.Store(true)
-	done := make(chan struct{}, len(a.loops))
-	waiting := 0
-	for _, l := range a.loops {
-		if l.Post(func() {
-			a.unregister(l)
-			done <- struct{}{}
-		}) {
-			waiting++
-		}
-	}
-	for range waiting {
-		<-done
-	}
-	_ = unix.Close(a.fd)
-}
-
-// slot is the acceptor's place in a loop, 0 without one.
-func (a *Acceptor) slot(l *Loop) int {
-	for i := range l.slots {
-		if l.slots[i].acceptor == a {
-			return i
-		}
-	}
-	return 0
-}
-
-func (a *Acceptor) register(l *Loop) {
-	if a.stopped.Load() || a.slot(l) != 0 {
-		return
-	}
-	if _, err := l.add(a.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, nil, a); err != nil {
-		a.failed(err)
-		a.retry(l)
-	}
-}
-
-func (a *Acceptor) unregister(l *Loop) {
-	if i := a.slot(l); i != 0 {
-		_ = unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, a.fd, nil)
-		l.remove(i)
-	}
-}
-
-func (a *Acceptor) retry(l *Loop) {
-	t := &engine.Timer{}
-	t.Fire = func() { a.register(l) }
-	l.Arm(t, acceptPause)
+// acceptor accepts from one listening socket on one loop. Others may do so on
+// theirs: EPOLLEXCLUSIVE wakes one of them.
+type acceptor struct {
+	loop     *Loop
+	fd       int
+	slot     int // 0: not registered
+	accepted func(fd int, peer netip.AddrPort)
+	failed   func(error)
+	timer    engine.Timer // until it tries again
 }
 
 const (
@@ -101,51 +31,55 @@ const (
 	acceptPause = 100 * time.Millisecond
 )
 
+// Accept implements [engine.Driver].
+func (l *Loop) Accept(fd int, accepted func(fd int, peer netip.AddrPort), failed func(error)) (stop func(stopped func())) {
+	a := &acceptor{loop: l, fd: fd, accepted: accepted, failed: failed}
+	a.timer.Fire = a.register
+	a.register()
+	return func(stopped func()) {
+		l.Disarm(&a.timer)
+		a.unregister()
+		stopped()
+	}
+}
+
+func (a *acceptor) register() {
+	slot, err := a.loop.add(a.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, nil, a)
+	if err != nil {
+		a.pause(err)
+		return
+	}
+	a.slot = slot
+}
+
+func (a *acceptor) unregister() {
+	if a.slot != 0 {
+		_ = unix.EpollCtl(a.loop.epfd, unix.EPOLL_CTL_DEL, a.fd, nil)
+		a.loop.remove(a.slot)
+		a.slot = 0
+	}
+}
+
+// pause tries again after an error.
+func (a *acceptor) pause(err error) {
+	a.failed(err)
+	a.unregister()
+	a.loop.Arm(&a.timer, acceptPause)
+}
+
 // ready accepts what waits.
-func (a *Acceptor) ready(l *Loop) {
+func (a *acceptor) ready() {
 	for range maxAccepts {
 		fd, sa, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
-			a.give(l, fd, AddrPort(sa))
+			a.accepted(fd, socket.AddrPort(sa))
 		case unix.EAGAIN:
 			return
 		case unix.EINTR, unix.ECONNABORTED, unix.EPERM:
 		default:
-			a.failed(os.NewSyscallError("accept", err))
-			a.unregister(l)
-			a.retry(l)
+			a.pause(os.NewSyscallError("accept", err))
 			return
 		}
 	}
-}
-
-// slack is how many connections more than the idlest loop a loop may have
-// before it hands new ones over, which costs a wake-up.
-const slack = 4
-
-// give places a new connection: epoll wakes the loops in a fixed order, so
-// that without this the first one would get nearly all.
-func (a *Acceptor) give(l *Loop, fd int, peer netip.AddrPort) {
-	best := l
-	for _, other := range a.loops {
-		if other.Load()+slack < best.Load() {
-			best = other
-		}
-	}
-	if best != l && best.Post(func() { best.Adopt(fd, peer, a.accept(best)) }) {
-		return
-	}
-	l.Adopt(fd, peer, a.accept(l))
-}
-
-// AddrPort converts an address of a TCP socket.
-func AddrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
 }

@@ -5,11 +5,11 @@ import (
 	"net/netip"
 	"os"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/socket"
 )
 
 // conn is one socket of a loop. All its methods run on the loop.
@@ -45,7 +45,7 @@ func (c *conn) Pending() int         { return len(c.out) - c.sent }
 func (c *conn) Pause() { c.paused = true }
 
 func (c *conn) Resume() {
-	if !c.paused || c.dead || c.handler == nil {
+	if !c.paused || c.dead || c.closing {
 		return
 	}
 	c.paused = false
@@ -59,7 +59,7 @@ func (c *conn) Send(b []byte) {
 		return
 	}
 	if !c.connecting && c.Pending() == 0 {
-		n, errno := send(c.fd, b)
+		n, errno := socket.Send(c.fd, b)
 		switch errno {
 		case 0:
 			if n == len(b) {
@@ -113,7 +113,7 @@ func (c *conn) flush() {
 	if c.Pending() == 0 {
 		return
 	}
-	n, errno := send(c.fd, c.out[c.sent:])
+	n, errno := socket.Send(c.fd, c.out[c.sent:])
 	switch errno {
 	case 0:
 		c.sent += n
@@ -153,7 +153,7 @@ func (c *conn) read() {
 			c.loop.later(c)
 			return
 		}
-		n, errno := recv(c.fd, c.loop.in)
+		n, errno := socket.Recv(c.fd, c.loop.in)
 		switch {
 		case errno == unix.EAGAIN && c.broken == nil:
 			c.readable = false
@@ -205,7 +205,7 @@ func (c *conn) Abort() {
 		return
 	}
 	c.handler = nil
-	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	socket.ResetOnClose(c.fd)
 	c.shut()
 }
 
@@ -226,11 +226,7 @@ func (c *conn) shut() {
 
 // connected takes the outcome of a dial.
 func (c *conn) connected() {
-	soerr, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err == nil && soerr != 0 {
-		err = unix.Errno(soerr)
-	}
-	if err != nil {
+	if err := socket.Error(c.fd); err != nil {
 		c.fail(os.NewSyscallError("connect", err))
 		return
 	}
@@ -260,12 +256,8 @@ func (c *conn) event(events uint32) {
 		}
 	}
 	if events&unix.EPOLLERR != 0 {
-		soerr, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		switch {
-		case err != nil:
-		case soerr != 0:
-			err = unix.Errno(soerr)
-		default:
+		err := socket.Error(c.fd)
+		if err == nil {
 			err = errHangup
 		}
 		c.sendFailed(err)
@@ -278,20 +270,4 @@ func (c *conn) event(events uint32) {
 		c.readable = true
 	}
 	c.read()
-}
-
-// send and recv are raw: they never block, so the scheduler need not know,
-// which saves more than a microsecond each on slow machines.
-func send(fd int, b []byte) (int, unix.Errno) {
-	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
-		if errno != unix.EINTR {
-			return int(n), errno
-		}
-	}
-}
-
-func recv(fd int, b []byte) (int, unix.Errno) {
-	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_DONTWAIT, 0, 0)
-	return int(n), errno
 }

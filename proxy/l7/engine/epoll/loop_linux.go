@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/socket"
 )
 
 const (
@@ -53,7 +54,7 @@ type Loop struct {
 // the present connection from late ones of a predecessor.
 type slot struct {
 	conn       *conn
-	acceptor   *Acceptor
+	acceptor   *acceptor
 	generation uint32
 }
 
@@ -85,9 +86,7 @@ func New() (*Loop, error) {
 	return l, nil
 }
 
-// Run runs the loop, on a thread of its own, until done reports true after a
-// round of callbacks. Connections that are left are then reset without a word
-// to their handlers.
+// Run implements [engine.Driver].
 func (l *Loop) Run(done func() bool) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -163,12 +162,12 @@ func (l *Loop) dispatch(ev *unix.EpollEvent) {
 	case s.conn != nil:
 		s.conn.event(ev.Events)
 	case s.acceptor != nil:
-		s.acceptor.ready(l)
+		s.acceptor.ready()
 	}
 }
 
 // add registers a descriptor under a slot of its own.
-func (l *Loop) add(fd int, events uint32, c *conn, a *Acceptor) (int, error) {
+func (l *Loop) add(fd int, events uint32, c *conn, a *acceptor) (int, error) {
 	var i int
 	if n := len(l.free); n > 0 {
 		i, l.free = l.free[n-1], l.free[:n-1]
@@ -294,7 +293,7 @@ func (l *Loop) Arm(t *engine.Timer, d time.Duration) { l.wheel.Arm(t, l.now, d) 
 // Disarm implements [engine.Loop].
 func (l *Loop) Disarm(t *engine.Timer) { l.wheel.Disarm(t) }
 
-// Load is the number of connections of the loop. Safe from anywhere.
+// Load implements [engine.Driver].
 func (l *Loop) Load() int { return int(l.load.Load()) }
 
 func (l *Loop) takeBuffer() []byte {
@@ -318,18 +317,16 @@ const connEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 func (l *Loop) Dial(address netip.AddrPort, h engine.Handler) engine.Conn {
 	c := &conn{loop: l, handler: h, peer: address, connecting: true}
 	l.load.Add(1)
-	family, sa := sockaddr(address)
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := socket.New(address)
 	if err != nil {
 		c.dead = true
 		c.handler = nil
 		l.load.Add(-1)
-		l.failed = append(l.failed, failure{h, os.NewSyscallError("socket", err)})
+		l.failed = append(l.failed, failure{h, err})
 		return c
 	}
 	c.fd = fd
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	err = unix.Connect(fd, sa)
+	err = unix.Connect(fd, socket.Sockaddr(address))
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		c.fail(os.NewSyscallError("connect", err))
 		return c
@@ -341,11 +338,11 @@ func (l *Loop) Dial(address netip.AddrPort, h engine.Handler) engine.Conn {
 	return c
 }
 
-// Adopt makes fd, an accepted socket, a connection of the loop. It owns fd.
+// Adopt implements [engine.Driver].
 func (l *Loop) Adopt(fd int, peer netip.AddrPort, handler func(engine.Conn) engine.Handler) {
 	c := &conn{loop: l, fd: fd, peer: peer}
 	l.load.Add(1)
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	socket.NoDelay(fd)
 	c.handler = handler(c)
 	slot, err := l.add(fd, connEvents, c, nil)
 	if err != nil {
@@ -353,12 +350,4 @@ func (l *Loop) Adopt(fd int, peer netip.AddrPort, handler func(engine.Conn) engi
 		return
 	}
 	c.slot = slot
-}
-
-func sockaddr(a netip.AddrPort) (int, unix.Sockaddr) {
-	ip := a.Addr().Unmap()
-	if ip.Is4() {
-		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: ip.As4()}
-	}
-	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: ip.As16()}
 }
