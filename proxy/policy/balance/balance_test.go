@@ -94,6 +94,44 @@ func TestRoundRobinShares(t *testing.T) {
 	})
 }
 
+// With weights scaled up for a slow start a cycle would be millions of turns.
+func TestRoundRobinCycleIsBoundedAndCloseToTheWeights(t *testing.T) {
+	w := thousand()
+	sum := 0
+	for i := range w {
+		w[i] = w[i]*10 + i%7
+		sum += w[i]
+	}
+	r := NewRoundRobin(w, 0)
+	if n := len(r.order); n > maxCycle+len(w) {
+		t.Fatalf("the cycle has %d turns, want at most %d", n, maxCycle+len(w))
+	}
+	counts := make([]int, len(w))
+	for range r.order {
+		counts[r.Pick()]++
+	}
+	for i, n := range counts {
+		if ideal := float64(w[i]) * float64(len(r.order)) / float64(sum); float64(n) < ideal-1 || float64(n) > ideal+1 {
+			t.Errorf("member %d of weight %d has %d turns, want %.1f", i, w[i], n, ideal)
+		}
+	}
+}
+
+func TestRoundRobinGivesEveryoneATurnHoweverLight(t *testing.T) {
+	w := make([]int, 600)
+	for i := range w {
+		w[i] = 2560
+	}
+	w[599] = 1
+	r := NewRoundRobin(w, 0)
+	for range r.order {
+		if r.Pick() == 599 {
+			return
+		}
+	}
+	t.Error("the lightest member has no turn")
+}
+
 func TestRoundRobinConcurrentSharesAreExact(t *testing.T) {
 	weights := []int{3, 1, 2}
 	r := NewRoundRobin(weights, 0)
