@@ -3,6 +3,7 @@ package balance
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // RoundRobin is smooth weighted round robin: in every cycle each member is
@@ -95,7 +96,7 @@ func lay(each []uint64, sum uint64) []uint32 {
 }
 
 // Pick implements [Picker].
-func (r *RoundRobin) Pick() int {
+func (r *RoundRobin) Pick(uint64, time.Duration) int {
 	n := uint64(len(r.order))
 	if n == 0 {
 		return -1
