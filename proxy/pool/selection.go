@@ -18,7 +18,7 @@ type Selection struct {
 // allocates.
 func (p *Pool) Select() Selection {
 	v := p.view.Load()
-	return Selection{view: v, first: v.picker.Pick()}
+	return Selection{view: v, first: v.picker.Pick(0, 0)}
 }
 
 // Next returns the next server to try: first the one whose turn it is, then

@@ -1,7 +1,6 @@
 package balance
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -34,120 +33,49 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-func TestRoundRobinOrder(t *testing.T) {
-	tests := []struct {
-		name    string
-		weights []int
-		want    []int
-	}{
-		{"equal weights take turns", []int{7, 7, 7}, []int{0, 1, 2, 0, 1, 2}},
-		{"turns of the heavy one are spread", []int{4, 1, 1}, []int{0, 0, 1, 2, 0, 0}},
-		{"no members", nil, []int{-1, -1}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			r := NewRoundRobin(tt.weights, 0)
-			var got []int
-			for range tt.want {
-				got = append(got, r.Pick())
-			}
-			if !slices.Equal(got, tt.want) {
-				t.Errorf("picks = %v, want %v", got, tt.want)
-			}
-		})
-	}
-}
-
-// In every window of one cycle, wherever it begins, each member is picked
-// exactly weight/gcd times; within any prefix its count is within one turn of
-// its ideal share on either side (smoothness).
-func TestRoundRobinShares(t *testing.T) {
+// Nobody of weight 0 takes work; a backup takes it only while no primary can,
+// and then the first one that can.
+func TestChooseUsesBackupsInOrderAndOnlyWithoutPrimaries(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		weights := rapid.SliceOfN(rapid.IntRange(1, 256), 1, 20).Draw(t, "weights")
-		start := rapid.Uint64Range(0, 1<<20).Draw(t, "start")
-		r := NewRoundRobin(weights, start)
-		sum, d := 0, 0
-		for _, w := range weights {
-			sum += w
-			d = gcd(d, w)
-		}
-		counts := make([]int, len(weights))
-		for range sum / d {
-			counts[r.Pick()]++
-		}
-		for i, w := range weights {
-			if counts[i] != w/d {
-				t.Fatalf("member %d of weight %d got %d of %d picks, want %d", i, w, counts[i], sum/d, w/d)
+		candidates := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Candidate {
+			return Candidate{rapid.IntRange(0, 256).Draw(t, "weight"), rapid.Bool().Draw(t, "backup"), rapid.Bool().Draw(t, "usable")}
+		}), 0, 12).Draw(t, "candidates")
+		failOpen := rapid.Bool().Draw(t, "fail open")
+		c := Choose(candidates, failOpen)
+		primaries, firstBackup := 0, -1
+		for i, s := range candidates {
+			switch {
+			case s.Weight == 0 || !s.Usable:
+			case !s.Backup:
+				primaries++
+			case firstBackup < 0:
+				firstBackup = i
 			}
 		}
-		fresh := NewRoundRobin(weights, 0)
-		clear(counts)
-		for n := 1; n <= sum/d; n++ {
-			counts[fresh.Pick()]++
-			for i, w := range weights {
-				ideal := float64(n) * float64(w) / float64(sum)
-				if off := float64(counts[i]) - ideal; off > 1.01+float64(len(weights))*float64(w)/float64(sum) || off < -1.01-float64(len(weights))*float64(w)/float64(sum) {
-					t.Fatalf("after %d picks member %d is %.2f turns off its share", n, i, off)
+		for _, i := range append(append([]int(nil), c.Active...), c.Spare...) {
+			if candidates[i].Weight == 0 {
+				t.Fatalf("%d of weight 0 takes work: %+v", i, c)
+			}
+			if !candidates[i].Usable && c.Tier != FailOpen {
+				t.Fatalf("%d is not usable, and takes work: %+v", i, c)
+			}
+		}
+		switch {
+		case primaries > 0:
+			if c.Tier != Primary || len(c.Active) != primaries {
+				t.Fatalf("%d primaries are usable, but: %+v", primaries, c)
+			}
+			for _, i := range c.Active {
+				if candidates[i].Backup {
+					t.Fatalf("backup %d works beside primaries: %+v", i, c)
 				}
 			}
-		}
-	})
-}
-
-func TestRoundRobinConcurrentSharesAreExact(t *testing.T) {
-	weights := []int{3, 1, 2}
-	r := NewRoundRobin(weights, 0)
-	const workers, each = 4, 600
-	results := make(chan [3]int, workers)
-	for range workers {
-		go func() {
-			var c [3]int
-			for range each {
-				c[r.Pick()]++
+		case firstBackup >= 0:
+			if c.Tier != Backup || len(c.Active) != 1 || c.Active[0] != firstBackup {
+				t.Fatalf("want backup %d alone, got %+v", firstBackup, c)
 			}
-			results <- c
-		}()
-	}
-	var total [3]int
-	for range workers {
-		for i, n := range <-results {
-			total[i] += n
-		}
-	}
-	if want := [3]int{1200, 400, 800}; total != want {
-		t.Errorf("picks = %v, want %v", total, want)
-	}
-}
-
-func TestPickDoesNotAllocate(t *testing.T) {
-	r := NewRoundRobin([]int{1, 2, 3}, 0)
-	if n := testing.AllocsPerRun(1000, func() { r.Pick() }); n != 0 {
-		t.Errorf("a pick allocates %v times, want 0", n)
-	}
-}
-
-func thousand() []int {
-	w := make([]int, 1000)
-	for i := range w {
-		w[i] = 1 + i%256
-	}
-	return w
-}
-
-func BenchmarkRoundRobinPick1000(b *testing.B) {
-	r := NewRoundRobin(thousand(), 0)
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			r.Pick()
+		case c.Tier != None && c.Tier != FailOpen || c.Tier == FailOpen && !failOpen:
+			t.Fatalf("nobody is usable, but: %+v", c)
 		}
 	})
-}
-
-func BenchmarkRoundRobinLayout1000(b *testing.B) {
-	w := thousand()
-	b.ReportAllocs()
-	for b.Loop() {
-		NewRoundRobin(w, 0)
-	}
 }

@@ -1,6 +1,10 @@
 package balance
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
 
 // RoundRobin is smooth weighted round robin: in every cycle each member is
 // picked exactly as often as its weight says, and its turns are spread over
@@ -12,43 +16,87 @@ import "sync/atomic"
 // k-th turn of a member of weight w falls due at (k+1/2)/w of the cycle. The
 // shares are exactly nginx's; the order within a cycle may differ from its.
 type RoundRobin struct {
-	order []uint32 // one cycle; sum(weights)/gcd(weights) entries
+	order []uint32 // one cycle; sum(weights)/gcd(weights) entries, at most about maxCycle
 	next  atomic.Uint64
 }
+
+// maxCycle bounds a cycle's turns. 1,000 members of weights up to 256 are
+// within it; beyond, as with weights scaled up for a slow start, turns are
+// rounded: a member's share is off by 1 in 262,144 of the work at most.
+const maxCycle = 1 << 18
 
 // NewRoundRobin lays out the cycle for the members' weights, each above 0.
 // The cycle is entered at start modulo its length: pass Position of a
 // predecessor so that frequent changes do not favour the first members.
 func NewRoundRobin(weights []int, start uint64) *RoundRobin {
-	r := &RoundRobin{}
+	r := &RoundRobin{order: lay(turns(weights))}
 	r.next.Store(start)
-	if len(weights) == 0 {
-		return r
-	}
-	d, sum := 0, 0
-	for _, w := range weights {
-		d = gcd(d, w)
-		sum += w
-	}
-	r.order = make([]uint32, 0, sum/d)
-	h := make(deadlines, len(weights))
-	for i, w := range weights {
-		h[i] = turn{member: uint32(i), weight: uint64(w / d)}
-	}
-	// All members start at turn 0: a heap by weight, largest first.
-	for i := len(h)/2 - 1; i >= 0; i-- {
-		h.down(i)
-	}
-	for range sum / d {
-		r.order = append(r.order, h[0].member)
-		h[0].turn++
-		h.down(0)
-	}
 	return r
 }
 
+// turns is how many turns each member has in a cycle, and their sum.
+func turns(weights []int) (each []uint64, sum uint64) {
+	d := 0
+	for _, w := range weights {
+		d = gcd(d, w)
+		sum += uint64(w)
+	}
+	if sum == 0 {
+		return nil, 0
+	}
+	each = make([]uint64, len(weights))
+	all := sum
+	sum = 0
+	for i, w := range weights {
+		if each[i] = uint64(w / d); all/uint64(d) > maxCycle {
+			each[i] = max(1, (uint64(w)*maxCycle+all/2)/all)
+		}
+		sum += each[i]
+	}
+	return each, sum
+}
+
+// lay sorts the turns by their due times. Those are spread evenly over the
+// cycle, so a bucket for each place of it holds about one: the sort takes a
+// time in proportion to the turns.
+func lay(each []uint64, sum uint64) []uint32 {
+	// due is a turn's time, in places << 24.
+	due := func(turn, of uint64) uint64 { return (2*turn + 1) * sum << 23 / of }
+	ends := make([]uint32, sum)
+	for _, n := range each {
+		for k := range n {
+			ends[due(k, n)>>24]++
+		}
+	}
+	for i, at := 0, uint32(0); i < len(ends); i++ {
+		at, ends[i] = at+ends[i], at // the beginning, which filling moves to the end
+	}
+	placed := make([]uint64, sum) // the rest of the due time << 32 | member
+	for i, n := range each {
+		for k := range n {
+			d := due(k, n)
+			end := &ends[d>>24]
+			placed[*end] = d&(1<<24-1)<<32 | uint64(i)
+			*end++
+		}
+	}
+	order := make([]uint32, sum)
+	at := uint32(0)
+	for _, end := range ends {
+		bucket := placed[at:end]
+		if len(bucket) > 1 {
+			slices.Sort(bucket) // evenly due: in the order of members
+		}
+		for _, p := range bucket {
+			order[at] = uint32(p)
+			at++
+		}
+	}
+	return order
+}
+
 // Pick implements [Picker].
-func (r *RoundRobin) Pick() int {
+func (r *RoundRobin) Pick(uint64, time.Duration) int {
 	n := uint64(len(r.order))
 	if n == 0 {
 		return -1
@@ -58,44 +106,6 @@ func (r *RoundRobin) Pick() int {
 
 // Position is the number of picks so far, its start included.
 func (r *RoundRobin) Position() uint64 { return r.next.Load() }
-
-// turn is a member's next turn: due at (turn + 1/2)/weight.
-type turn struct {
-	member uint32
-	turn   uint64
-	weight uint64
-}
-
-// before orders by due time, then by member so that the layout is
-// deterministic. Cross-multiplied: weights and turns are small integers.
-func (a turn) before(b turn) bool {
-	x, y := (2*a.turn+1)*b.weight, (2*b.turn+1)*a.weight
-	if x != y {
-		return x < y
-	}
-	return a.member < b.member
-}
-
-// deadlines is a binary heap, written out because container/heap costs an
-// interface call per comparison, and a cycle may have 256,000 turns.
-type deadlines []turn
-
-func (h deadlines) down(i int) {
-	for {
-		c := 2*i + 1
-		if c >= len(h) {
-			return
-		}
-		if c+1 < len(h) && h[c+1].before(h[c]) {
-			c++
-		}
-		if !h[c].before(h[i]) {
-			return
-		}
-		h[i], h[c] = h[c], h[i]
-		i = c
-	}
-}
 
 func gcd(a, b int) int {
 	for b != 0 {
