@@ -225,7 +225,7 @@ func TestResumptionSavesARoundTrip(t *testing.T) {
 }
 
 func FuzzTicket(f *testing.F) {
-	keys := must(newTickets([]TicketKey{{"a", [32]byte{1}, true}, {"b", [32]byte{2}, false}}, time.Now))
+	keys := must(newTickets([]TicketKey{{"a", newKey(), true}, {"b", newKey(), false}}, time.Now))
 	binding := []byte("policy")
 	sealed := must(keys.seal([]byte("state"), binding))
 	f.Add(sealed)
