@@ -1,6 +1,8 @@
 package shed
 
 import (
+	"context"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -8,6 +10,55 @@ import (
 	"testing"
 	"time"
 )
+
+// invariants are those of the state word, at any moment of any interleaving.
+func invariants(g *Gate) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.state.Load()
+	switch {
+	case g.head != nil && room(s):
+		return fmt.Errorf("%d wait while %d of %d slots are taken", g.waiting.Load(), taken(s), limit(s))
+	case (g.head != nil) != (s&waitingBit != 0):
+		return fmt.Errorf("%d wait, the state word says %x", g.waiting.Load(), s)
+	}
+	return nil
+}
+
+// Two owners and one slot: if one is released while the other is about to wait
+// for it, and nobody notices, both wait for ever.
+func TestGateNoticesAReleaseWhileSomebodyBeginsToWait(t *testing.T) {
+	const deadline = time.Minute
+	g := NewGate(1, 2, time.Hour)
+	lost, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	var waited atomic.Int64
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			turn := make(chan struct{}, 1)
+			w := &Waiter{Wake: func() { turn <- struct{}{} }}
+			for range 300_000 {
+				if g.Admit(w, 0) == Queued {
+					waited.Add(1)
+					select {
+					case <-turn:
+						w.Claim()
+					case <-lost.Done():
+						t.Errorf("nobody woke a waiter within %v: %d in flight, %d waiting", deadline, g.InFlight(), g.Waiting())
+						return
+					}
+				}
+				wake(g.Release(0))
+			}
+		})
+	}
+	wg.Wait()
+	if err := invariants(g); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d waited", waited.Load())
+}
 
 // Many owners admit, wait, cancel and release while the limit is moved about.
 // Whoever waits without canceling must be woken, no more may be inside than the
@@ -18,7 +69,7 @@ func TestGateLosesNobodyUnderStress(t *testing.T) {
 		owners   = 16
 		rounds   = 3000
 		maxLimit = 6
-		deadline = 2 * time.Minute
+		deadline = time.Minute
 	)
 	g := NewGate(3, owners, time.Hour)
 	var inside, most, admitted, waited, canceled, late atomic.Int64
@@ -32,7 +83,8 @@ func TestGateLosesNobodyUnderStress(t *testing.T) {
 		inside.Add(-1)
 		wake(g.Release(0))
 	}
-	lost := time.After(deadline)
+	lost, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
 	stop := make(chan struct{})
 	var wg, tuner sync.WaitGroup
 	tuner.Go(func() {
@@ -43,6 +95,10 @@ func TestGateLosesNobodyUnderStress(t *testing.T) {
 			case <-stop:
 				return
 			default:
+			}
+			if err := invariants(g); err != nil {
+				t.Error(err)
+				return
 			}
 			// Never 0, which would be no limit.
 			buffer = g.SetLimit(1+r.IntN(maxLimit), 0, buffer[:0])
@@ -81,7 +137,7 @@ func TestGateLosesNobodyUnderStress(t *testing.T) {
 					for !w.Claim() { // a wake may be from the round before
 						select {
 						case <-turn:
-						case <-lost:
+						case <-lost.Done():
 							t.Errorf("nobody woke a waiter within %v: %d in flight, %d waiting, limit %d", deadline, g.InFlight(), g.Waiting(), g.Limit())
 							return
 						}

@@ -8,6 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
+const ms = time.Millisecond
+
 // woken collects which waiters were told that their turn has come.
 type woken struct{ names []string }
 
