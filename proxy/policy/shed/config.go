@@ -1,5 +1,3 @@
-// Package shed decides what a saturated pool takes, keeps waiting, and turns
-// away. It is pure: time is given to it.
 package shed
 
 import "time"

@@ -69,7 +69,9 @@ type Waiter struct {
 	// Wake tells the owner that its turn has come, by posting to its loop,
 	// say. It is set once, before the first Admit, and called by whoever
 	// freed the slot: it must not block. It may come late, when the owner has
-	// canceled, or even waits again: the owner asks Claim.
+	// canceled, or even waits again: the owner asks Claim. If the owner can no
+	// longer be reached, since its loop has ended, Wake acts for it: it calls
+	// Claim, and if that is true releases the slot.
 	Wake func()
 
 	next, prev *Waiter       // guarded by the gate's lock
