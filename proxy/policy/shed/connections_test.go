@@ -126,15 +126,6 @@ func TestConnectionsAreExactUnderStress(t *testing.T) {
 	t.Logf("%d refused, %d found no entry", refused.Load(), lost.Load())
 }
 
-func TestReleaseOfUncountedConnectionPanics(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("no panic")
-		}
-	}()
-	newLimitedConnections(1, 1).release(0)
-}
-
 func BenchmarkConnections(b *testing.B) {
 	c := newLimitedConnections(100_000, 10)
 	b.ReportAllocs()

@@ -198,13 +198,62 @@ func TestSetLimit(t *testing.T) {
 	}
 }
 
-func TestReleaseOfNothingPanics(t *testing.T) {
-	defer func() {
-		if recover() == nil {
-			t.Error("no panic")
+// Counts that are wrong would let too many in, or too few, for ever after.
+func TestMisuseOfCountsPanics(t *testing.T) {
+	tests := []struct {
+		name string
+		f    func()
+	}{
+		{"a slot of the gate that nobody holds", func() { NewGate(1, 0, time.Second).Release(0) }},
+		{"a slot of a server that nobody holds", func() { new(Slot).Release() }},
+		{"a connection that is not counted", func() { newLimitedConnections(1, 1).release(0) }},
+		{"a waiter in two places of a queue", func() {
+			g := NewGate(1, 2, time.Second)
+			w := &Waiter{}
+			for range 3 {
+				g.Admit(w, 0)
+			}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			tt.f()
+		})
+	}
+}
+
+func TestSetQueue(t *testing.T) {
+	g := NewGate(1, 0, time.Second)
+	g.Admit(nil, 0)
+	g.SetQueue(1, 2*time.Second)
+	w := &Waiter{}
+	if v := g.Admit(w, 0); v != Queued {
+		t.Fatalf("with a queue now: %v", v)
+	}
+	g.SetQueue(0, 3*time.Second)
+	if v := g.Admit(&Waiter{}, 0); v != PoolFull {
+		t.Errorf("without a queue again: %v, want pool_full", v)
+	}
+	if g.Release(2500*ms) != w || !w.Claim() {
+		t.Error("who was in the queue lost its place with it, or fell under the old timeout")
+	}
+}
+
+func TestVerdictNames(t *testing.T) {
+	want := []string{"admitted", "queued", "canceled", "pool_full", "queue_full", "queue_timeout", "servers_full", "unknown"}
+	for i, name := range want {
+		if got := Verdict(i).String(); got != name {
+			t.Errorf("verdict %d is %q, want %q", i, got, name)
 		}
-	}()
-	NewGate(1, 0, time.Second).Release(0)
+	}
+	if n := NewGate(1, 0, time.Second).Refused(ServersFull); n != 0 {
+		t.Errorf("a gate counted %d of servers_full, which is its caller's", n)
+	}
 }
 
 func TestRetryAfterFollowsTheQueue(t *testing.T) {

@@ -229,6 +229,28 @@ func TestGradientStaysWithinItsBounds(t *testing.T) {
 	})
 }
 
+// A probe lowers the limit. If the requests stop in the middle of it, the next
+// ones, whenever they come, end it.
+func TestProbeWithoutRequestsIsGivenUp(t *testing.T) {
+	g := NewGradient(Adaptive{Max: 100})
+	now := unixTime
+	for range 20 * 1000 {
+		if now += ms; g.control.probe > 0 {
+			break
+		}
+		g.Sample(10*ms, g.Limit(), now)
+	}
+	if g.control.probe == 0 || g.Limit() >= int(g.control.limit) {
+		t.Fatalf("limit %d without a probe, after 20 s at the limit", g.Limit())
+	}
+	baseline := g.control.baseline
+	g.Sample(time.Second, 1, now+time.Hour)
+	if g.control.probe > 0 || g.Limit() != int(g.control.limit) || g.control.baseline != baseline {
+		t.Errorf("limit %d of %v, baseline %v (before: %v): the probe goes on, or learned from nothing",
+			g.Limit(), g.control.limit, g.control.baseline, baseline)
+	}
+}
+
 func TestFewLongPollsMoveTheLatencyLittle(t *testing.T) {
 	g := NewGradient(Adaptive{})
 	g.ends.Store(int64(time.Hour))

@@ -10,6 +10,9 @@ import (
 	"pgregory.net/rapid"
 )
 
+// unixTime is what a scale of the Unix time looks like.
+const unixTime = 1_800_000_000*time.Second + 999_999_999
+
 func newTunedRates(clients int, rate float64, burst int) *rates {
 	r := newRates(clients)
 	r.tune(rate, burst)
@@ -38,20 +41,22 @@ func TestRateOfOneClient(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newTunedRates(100, tt.rate, tt.burst)
-			for _, a := range tt.asks {
-				pass := 0
-				var wait time.Duration
-				for range a.n {
-					o, d := r.take(1, a.at)
-					if o == conforms {
-						pass++
-					} else {
-						wait = d
+			for _, start := range []time.Duration{0, unixTime} {
+				r := newTunedRates(100, tt.rate, tt.burst)
+				for _, a := range tt.asks {
+					pass := 0
+					var wait time.Duration
+					for range a.n {
+						o, d := r.take(1, start+a.at)
+						if o == conforms {
+							pass++
+						} else {
+							wait = d
+						}
 					}
-				}
-				if pass != a.pass || wait != a.wait {
-					t.Errorf("at %v: %d of %d passed, wait %v; want %d, %v", a.at, pass, a.n, wait, a.pass, a.wait)
+					if pass != a.pass || wait != a.wait {
+						t.Errorf("at %v after %v: %d of %d passed, wait %v; want %d, %v", a.at, start, pass, a.n, wait, a.pass, a.wait)
+					}
 				}
 			}
 		})

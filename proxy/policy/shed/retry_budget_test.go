@@ -24,18 +24,20 @@ func TestRetryBudget(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			b := NewRetryBudget(tt.c)
-			for range tt.requests {
-				b.Request(0)
-			}
-			got := 0
-			for range 3000 {
-				if b.Retry(0) {
-					got++
+			for _, now := range []time.Duration{0, unixTime} {
+				b := NewRetryBudget(tt.c)
+				for range tt.requests {
+					b.Request(now)
 				}
-			}
-			if got != tt.want {
-				t.Errorf("%d retries were allowed, want %d", got, tt.want)
+				got := 0
+				for range 3000 {
+					if b.Retry(now) {
+						got++
+					}
+				}
+				if got != tt.want {
+					t.Errorf("at %v: %d retries were allowed, want %d", now, got, tt.want)
+				}
 			}
 		})
 	}

@@ -62,6 +62,13 @@ func TestConfigValidate(t *testing.T) {
 	}
 }
 
+func TestFaultNamesItsField(t *testing.T) {
+	err := Config{RetryBudget: 2}.Validate()
+	if want := "retry_budget: 2 is not a share of at most 1"; err == nil || err.Error() != want {
+		t.Errorf("fault is %v, want %q", err, want)
+	}
+}
+
 func TestClientConfigValidate(t *testing.T) {
 	tests := []struct {
 		name string
