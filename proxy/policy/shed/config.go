@@ -1,5 +1,3 @@
-// Package shed decides what a saturated pool takes, keeps waiting, and turns
-// away. It is pure: time is given to it.
 package shed
 
 import "time"
@@ -43,7 +41,8 @@ type ClientConfig struct {
 	// PrefixV6 is the length of the IPv6 prefix that counts as one client.
 	// Default 64, since a client has that many addresses to choose from.
 	PrefixV6 int
-	// Table is how many clients are remembered at most; default 100,000.
+	// Table is how many clients at one time the tables are made for, which are of
+	// fixed size; default 100,000 (4.8 MB).
 	Table int
 }
 
