@@ -22,7 +22,8 @@ type Loop interface {
 	// never from within Dial.
 	Dial(address netip.AddrPort, h Handler) Conn
 	// Now is the time at which the present round of callbacks began. It is
-	// monotonic, and counts from an arbitrary beginning.
+	// monotonic, and counts from a beginning that all loops of the process
+	// share: see Monotonic.
 	Now() time.Duration
 	// Arm calls t's function once, at the earliest after d, at the latest some
 	// tens of milliseconds later. A timer that was armed already is moved.

@@ -31,7 +31,6 @@ const (
 // Loop is one event loop. Make it with [New]; Run runs it.
 type Loop struct {
 	epfd, wakefd int
-	began        time.Time
 	now          time.Duration
 	wheel        *engine.Wheel
 	in           []byte
@@ -75,7 +74,7 @@ func New() (*Loop, error) {
 		_ = unix.Close(epfd)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &Loop{epfd: epfd, wakefd: wakefd, began: time.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
+	l := &Loop{epfd: epfd, wakefd: wakefd, now: engine.Monotonic(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
 	l.slots = append(l.slots, slot{}) // slot 0 is wakefd
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
 	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wakefd, &ev); err != nil {
@@ -97,7 +96,7 @@ func (l *Loop) Run(done func() bool) error {
 		if err != nil {
 			return err
 		}
-		l.now = time.Since(l.began)
+		l.now = engine.Monotonic()
 		for i := range events[:n] {
 			l.dispatch(&events[i])
 		}
@@ -123,7 +122,7 @@ func (l *Loop) wait(events []unix.EpollEvent) (int, error) {
 		return 0, os.NewSyscallError("epoll_wait", errno)
 	}
 	timeout := -1
-	if d, ok := l.wheel.Next(time.Since(l.began)); ok {
+	if d, ok := l.wheel.Next(engine.Monotonic()); ok {
 		timeout = int((d + time.Millisecond - 1) / time.Millisecond)
 	}
 	l.mu.Lock()

@@ -49,7 +49,6 @@ type Loop struct {
 	buffers *buffers
 	arena   arena
 	wakefd  int
-	began   time.Time
 	now     time.Duration
 	wheel   *engine.Wheel
 	pace    engine.Pace
@@ -117,7 +116,7 @@ func New() (*Loop, error) {
 		b.close()
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &Loop{ring: r, buffers: b, wakefd: wakefd, began: time.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
+	l := &Loop{ring: r, buffers: b, wakefd: wakefd, now: engine.Monotonic(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
 	l.slots = append(l.slots, slot{}) // slot 0 is nobody's
 	return l, nil
 }
@@ -147,7 +146,7 @@ func (l *Loop) Run(done func() bool) error {
 
 // round handles what has come.
 func (l *Loop) round() {
-	l.now = time.Since(l.began)
+	l.now = engine.Monotonic()
 	for {
 		c, ok := l.ring.pop()
 		if !ok {
@@ -170,7 +169,7 @@ func (l *Loop) wait() error {
 	w := await{events: l.instant + 1, timeout: -1}
 	l.instant = 0
 	batch := l.pace.Batch(l.now)
-	if d, ok := l.wheel.Next(time.Since(l.began)); ok {
+	if d, ok := l.wheel.Next(engine.Monotonic()); ok {
 		w.timeout = d
 	}
 	l.asleep.Store(true)
