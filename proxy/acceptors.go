@@ -19,7 +19,7 @@ func (p *Proxy) newAcceptor(b *binding) (acceptor, error) {
 			return nil, err
 		}
 		return &tcpAcceptor{forward: p.forward, ln: ln, owner: b.owner, group: &p.group}, nil
-	case HTTP:
+	case HTTP, HTTPS:
 		fd, err := b.socket.Dup()
 		if err != nil {
 			return nil, err
@@ -34,7 +34,7 @@ func (p *Proxy) adopt(fd int, b *binding) {
 	switch b.protocol {
 	case TCP:
 		p.forward.Adopt(fd, b.owner)
-	case HTTP:
+	case HTTP, HTTPS:
 		p.http.Adopt(fd, b.owner)
 	}
 }

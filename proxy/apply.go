@@ -69,19 +69,27 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	}
 	defer func() { <-p.turn }()
 
-	drafts := make(map[string]*draft, len(config.Listeners))
-	for _, l := range config.Listeners {
-		d, err := newDraft(l)
-		if err != nil {
-			return fmt.Errorf("apply proxy configuration: %w", err)
-		}
-		drafts[l.Name] = d
+	warnings, err := p.loadCertificates(config)
+	var made map[string]*draft
+	if err == nil {
+		made, err = p.drafts(config)
 	}
-	next, err := p.prepare(config)
+	var next map[bindKey]*binding
+	if err == nil {
+		next, err = p.prepare(config)
+	}
 	if err != nil {
+		// What was served before was loaded once: it is again.
+		_, _ = p.loadCertificates(p.state.config)
 		return fmt.Errorf("apply proxy configuration: %w", err)
 	}
-	p.commit(config, drafts, next)
+	for _, w := range warnings {
+		p.log.Warn("there is something about a certificate", "warning", w)
+	}
+	p.commit(config, made, next)
+	p.mu.Lock()
+	p.state.warnings = warnings
+	p.mu.Unlock()
 	p.changed()
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/site"
+	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
 // Config is all that the proxy should serve. It is applied whole or not at
@@ -15,6 +16,10 @@ import (
 type Config struct {
 	Listeners []Listener // names are unique
 	Pools     []Pool     // names are unique
+
+	Certificates []tls.Certificate // for listeners and pools that name them
+	// TicketKeys are those of the cluster; none: no TLS session is resumed.
+	TicketKeys []tls.TicketKey
 }
 
 // Protocol is what a listener speaks with its clients.
@@ -22,9 +27,13 @@ type Protocol string
 
 // The protocols so far.
 const (
-	TCP  Protocol = "tcp"
-	HTTP Protocol = "http"
+	TCP   Protocol = "tcp"
+	HTTP  Protocol = "http"
+	HTTPS Protocol = "https"
 )
+
+// web reports whether it is HTTP, by TLS or not.
+func (p Protocol) web() bool { return p == HTTP || p == HTTPS }
 
 // RoundRobin is smooth weighted round robin, the one way to balance so far,
 // and what an empty Pool.Balance means.
@@ -39,8 +48,10 @@ type Listener struct {
 	// may be empty where there are routes: then that is answered with 404.
 	Pool string
 
-	Routes []Route   // HTTP only
-	HTTP   site.HTTP // HTTP only; fields left at zero take the default. Secure is the proxy's to set
+	Routes []Route   // HTTP and HTTPS only
+	HTTP   site.HTTP // HTTP and HTTPS only; fields left at zero take the default. Secure is the proxy's to set
+	// TLS is for HTTPS only, and required there. ALPN is the proxy's to set.
+	TLS *tls.ServerConfig
 }
 
 // Route is what becomes of the requests that its Match is like: exactly one of
@@ -101,8 +112,9 @@ type Server struct {
 type Status struct {
 	Listeners   []ListenerStatus
 	Pools       []PoolStatus
-	Connections int // client connections open now, all listeners
-	InFlight    int // HTTP requests and TCP connections being served now
+	Connections int      // client connections open now, all listeners
+	InFlight    int      // HTTP requests and TCP connections being served now
+	Warnings    []string // certificates that end soon, and the like
 }
 
 // ListenerStatus is one listener.
@@ -115,6 +127,7 @@ type ListenerStatus struct {
 	Accepted    uint64 // since start
 	Requests    uint64 // HTTP requests answered, or TCP connections ended, since start
 	Failed      uint64 // of those, how many the proxy itself had to refuse or cut
+	Handshakes  uint64 // TLS handshakes that did not succeed, since start
 }
 
 // PoolStatus is one pool.

@@ -14,6 +14,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
 	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
 // Options are what a Proxy needs beside its Config. Fields left at zero take
@@ -61,6 +62,8 @@ type Proxy struct {
 	forward *l4.Forwarder
 	http    *l7.Server // made by Run
 
+	certificates *tls.Store
+
 	changes chan struct{}
 	started chan struct{} // closed when Run has set all up
 	stopped chan struct{} // closed when Run begins to end
@@ -83,6 +86,7 @@ type state struct {
 	bindings  map[bindKey]*binding
 	pools     map[string]*servedPool
 	drain     drainState
+	warnings  []string // of the certificates
 }
 
 // New returns a Proxy that does nothing until Run.
@@ -96,13 +100,14 @@ func New(opts Options) (*Proxy, error) {
 		log = log.With("node", opts.NodeName)
 	}
 	return &Proxy{
-		opts:    opts,
-		log:     log,
-		forward: l4.New(log, l4.Timeouts{Connect: opts.ConnectTimeout, Idle: opts.TCPIdleTimeout}),
-		changes: make(chan struct{}, 1),
-		started: make(chan struct{}),
-		stopped: make(chan struct{}),
-		turn:    make(chan struct{}, 1),
+		opts:         opts,
+		log:          log,
+		forward:      l4.New(log, l4.Timeouts{Connect: opts.ConnectTimeout, Idle: opts.TCPIdleTimeout}),
+		certificates: tls.NewStore(nil),
+		changes:      make(chan struct{}, 1),
+		started:      make(chan struct{}),
+		stopped:      make(chan struct{}),
+		turn:         make(chan struct{}, 1),
 		state: state{
 			listeners: make(map[string]*listener.Listener),
 			bindings:  make(map[bindKey]*binding),

@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	cryptotls "crypto/tls"
 	"fmt"
 
 	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/site"
+	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
 // draft is a listener's site before its pools are there: what can fail of it
@@ -13,11 +15,25 @@ type draft struct {
 	listener Listener
 	table    *route.Table
 	splits   []*route.Split // by route, nil for one target
+	tls      *cryptotls.Config
 }
 
-// newDraft compiles the routes of l.
-func newDraft(l Listener) (*draft, error) {
+// newDraft compiles the routes of l, and the terms of its TLS on the
+// certificates that are held.
+func newDraft(l Listener, held *tls.Store) (*draft, error) {
 	d := &draft{listener: l, splits: make([]*route.Split, len(l.Routes))}
+	if l.TLS != nil {
+		terms := *l.TLS
+		terms.ALPN = []string{"h2", "http/1.1"}
+		if l.HTTP.NoHTTP2 {
+			terms.ALPN = terms.ALPN[1:]
+		}
+		config, err := held.Server(terms)
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: tls: %w", l.Name, err)
+		}
+		d.tls = config
+	}
 	if len(l.Routes) == 0 {
 		return d, nil
 	}
@@ -45,7 +61,8 @@ func newDraft(l Listener) (*draft, error) {
 
 // site joins the draft with the pools that it names, which are there.
 func (d *draft) site(pools map[string]*servedPool) *site.Site {
-	s := &site.Site{Table: d.table, HTTP: httpTerms(d.listener.HTTP)}
+	s := &site.Site{Table: d.table, TLS: d.tls, HTTP: httpTerms(d.listener.HTTP)}
+	s.HTTP.Secure = d.tls != nil
 	if d.listener.Pool != "" {
 		s.Pool = pools[d.listener.Pool].pool
 	}
@@ -90,4 +107,34 @@ func httpTerms(h site.HTTP) site.HTTP {
 		h.Tunnel = d.Tunnel
 	}
 	return h
+}
+
+// loadCertificates makes the certificates and ticket keys of config those that
+// are served, and returns what there is to warn of.
+func (p *Proxy) loadCertificates(config Config) ([]string, error) {
+	warned, err := p.certificates.Load(config.Certificates)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.certificates.SetTicketKeys(config.TicketKeys); err != nil {
+		return nil, err
+	}
+	var warnings []string
+	for _, w := range warned {
+		warnings = append(warnings, w.String())
+	}
+	return warnings, nil
+}
+
+// drafts drafts the sites of all listeners.
+func (p *Proxy) drafts(config Config) (map[string]*draft, error) {
+	drafts := make(map[string]*draft, len(config.Listeners))
+	for _, l := range config.Listeners {
+		d, err := newDraft(l, p.certificates)
+		if err != nil {
+			return nil, err
+		}
+		drafts[l.Name] = d
+	}
+	return drafts, nil
 }

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
@@ -25,6 +27,7 @@ func (p *Proxy) Status() Status {
 			Accepted:    r.Accepted.Load(),
 			Requests:    r.Requests.Load(),
 			Failed:      r.Failed.Load(),
+			Handshakes:  r.Handshakes.Load(),
 		}
 		for i, a := range l.Addresses {
 			b := p.state.bindings[keyOf(l, i)]
@@ -42,6 +45,10 @@ func (p *Proxy) Status() Status {
 	}
 	slices.SortFunc(st.Listeners, func(a, b ListenerStatus) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(st.Pools, func(a, b PoolStatus) int { return strings.Compare(a.Name, b.Name) })
+	st.Warnings = slices.Clone(p.state.warnings)
+	for _, e := range p.certificates.Expiring(time.Now()) {
+		st.Warnings = append(st.Warnings, fmt.Sprintf("certificate %s for %s ends at %s: renew it", e.Certificate, strings.Join(e.Names, ", "), e.NotAfter.UTC().Format(time.RFC3339)))
+	}
 	st.Connections = p.connections()
 	st.InFlight = p.inFlight()
 	return st

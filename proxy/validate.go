@@ -63,8 +63,11 @@ func (c Config) Validate() error {
 			fault(at+".name", "%q is used by another listener", l.Name)
 		}
 		listeners[l.Name] = true
-		if l.Protocol != TCP && l.Protocol != HTTP {
-			fault(at+".protocol", "%q is not known: use %q or %q", l.Protocol, HTTP, TCP)
+		if l.Protocol != TCP && !l.Protocol.web() {
+			fault(at+".protocol", "%q is not known: use %q, %q or %q", l.Protocol, HTTP, HTTPS, TCP)
+		}
+		if (l.TLS != nil) != (l.Protocol == HTTPS) {
+			fault(at+".tls", "goes with %q, and only with it", HTTPS)
 		}
 		switch {
 		case l.Pool == "" && len(l.Routes) == 0:
@@ -72,7 +75,7 @@ func (c Config) Validate() error {
 		case l.Pool != "" && !pools[l.Pool]:
 			fault(at+".pool", "there is no pool %q", l.Pool)
 		}
-		if l.Protocol == TCP && len(l.Routes) > 0 {
+		if !l.Protocol.web() && len(l.Routes) > 0 {
 			fault(at+".routes", "are for HTTP only")
 		}
 		validateRoutes(l.Routes, at, pools, fault)

@@ -17,6 +17,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/secure"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/socket"
 	"github.com/pharos-lb/pharos/proxy/listener"
 )
@@ -57,7 +58,7 @@ func New(log *slog.Logger, timeouts Timeouts, loops int, opts ...Option) (*Serve
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{shared: shared{log: log, access: o.access, timeouts: timeouts}, engine: chosen, workers: make(map[engine.Driver]*worker)}
+	s := &Server{shared: shared{log: log, access: o.access, handshakes: secure.NewHandshakes(secure.Limits{}), timeouts: timeouts}, engine: chosen, workers: make(map[engine.Driver]*worker)}
 	for range loops {
 		l, err := chosen.New()
 		if err != nil {
@@ -92,6 +93,7 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	running.Wait()
+	s.handshakes.Close()
 	return errors.Join(errs...)
 }
 
@@ -165,7 +167,7 @@ func (s *Server) Drain(ctx context.Context) (cut, older int) {
 	s.settle()
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
-	for s.open.Load() > 0 {
+	for s.open.Load() > 0 || s.handshakes.Open() > 0 {
 		s.closeIdle(true)
 		select {
 		case <-look.C:

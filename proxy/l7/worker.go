@@ -1,6 +1,7 @@
 package l7
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/secure"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/l7/http2"
 	"github.com/pharos-lb/pharos/proxy/listener"
@@ -33,11 +35,13 @@ func DefaultTimeouts() Timeouts {
 
 // shared is what the workers of one server share.
 type shared struct {
-	log      *slog.Logger
-	access   *accesslog.Log // nil: none
-	timeouts Timeouts
-	open     atomic.Int64 // client connections
-	inFlight atomic.Int64 // requests and tunnels being served
+	log    *slog.Logger
+	access *accesslog.Log // nil: none
+	// handshakes are the TLS handshakes of all loops.
+	handshakes *secure.Handshakes
+	timeouts   Timeouts
+	open       atomic.Int64 // client connections
+	inFlight   atomic.Int64 // requests and tunnels being served
 	// generation counts the drains begun, to tell requests from before one.
 	generation atomic.Uint32
 }
@@ -48,6 +52,7 @@ type worker struct {
 	*shared
 	loop     engine.Loop
 	sessions []*session
+	tls      *secure.Loop
 	streams  []*stream // to be used again
 	shared2  *http2.Shared
 	mirrors  map[*mirror]struct{}
@@ -83,6 +88,9 @@ func newWorker(s *shared, loop engine.Loop) *worker {
 		idle:           make(map[*pool.Server]*idleServers),
 		responseLimits: http1.ResponseLimits(),
 	}
+	if s.handshakes != nil {
+		w.tls = secure.NewLoop(loop, s.handshakes)
+	}
 	if s.access != nil {
 		w.accessed = s.access.Buffer()
 		w.logTimer.Fire = w.accessed.Flush
@@ -94,8 +102,31 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// accept makes the session of a new client connection of l.
+// accept makes the handler of a new client connection of l.
 func (w *worker) accept(l *listener.Listener, conn engine.Conn) engine.Handler {
+	config := l.Site().TLS
+	if config == nil {
+		return w.admit(l, conn)
+	}
+	return w.tls.Accept(conn, &secure.Acceptor{
+		Config: config,
+		Accepted: func(c engine.Conn, state tls.ConnectionState) engine.Handler {
+			s := w.admit(l, c)
+			if state.NegotiatedProtocol == "h2" {
+				s.beginHTTP2()
+				w.shared2.Flush()
+			}
+			return s
+		},
+		Failed: func(*secure.HandshakeError) {
+			l.Accepted.Add(1)
+			l.Handshakes.Add(1)
+		},
+	})
+}
+
+// admit makes the session of a client connection of l.
+func (w *worker) admit(l *listener.Listener, conn engine.Conn) *session {
 	s := &session{w: w, l: l, conn: conn, index: len(w.sessions), active: w.loop.Now()}
 	s.timer.Fire = s.expired
 	s.x = exchange{w: w, l: l, down: s, peer: unmapped(conn.Peer())}
@@ -121,6 +152,9 @@ func (w *worker) forget(s *session) {
 // have not sent a request yet were just made, and are about to; they are
 // closed only if unused says so, and if they had a second.
 func (w *worker) closeIdle(unused bool) {
+	if unused && w.tls != nil {
+		w.tls.CloseSilent(time.Second)
+	}
 	for i := len(w.sessions) - 1; i >= 0; i-- {
 		s := w.sessions[i]
 		if !s.l.Closing() {

@@ -20,6 +20,8 @@ type Listener struct {
 	Open atomic.Int64
 	// Accepted counts client connections since start.
 	Accepted atomic.Uint64
+	// Handshakes counts TLS handshakes that did not succeed.
+	Handshakes atomic.Uint64
 	// Requests counts HTTP requests answered, or TCP connections ended.
 	Requests atomic.Uint64
 	// Failed counts those of Requests that the proxy had to refuse or cut.

@@ -5,6 +5,7 @@
 package site
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"time"
 
@@ -20,6 +21,8 @@ type Site struct {
 	Pool  *pool.Pool
 	Table *route.Table // nil: no routes
 	Rules []Rule       // by the index that Table gives
+
+	TLS *tls.Config // how TLS is spoken with clients; nil: not at all
 
 	HTTP HTTP
 }
