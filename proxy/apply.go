@@ -158,7 +158,7 @@ func (p *Proxy) commit(config Config, drafts map[string]*draft, next map[bindKey
 	p.state.listeners = make(map[string]*listener.Listener, len(config.Listeners))
 	for _, l := range config.Listeners {
 		owner := next[keyOf(l, 0)].owner
-		owner.SetSite(drafts[l.Name].site(p.state.pools))
+		owner.SetSite(drafts[l.Name].site(p.state.pools, owner.Site()))
 		owner.SetClosing(p.state.drain.begun)
 		p.state.listeners[l.Name] = owner
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/policy/route"
+	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/site"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -50,6 +51,9 @@ type Listener struct {
 
 	Routes []Route   // HTTP and HTTPS only
 	HTTP   site.HTTP // HTTP and HTTPS only; fields left at zero take the default. Secure is the proxy's to set
+	// Clients bounds what one client may do; nil: nothing does. HTTP and HTTPS
+	// only.
+	Clients *shed.ClientConfig
 	// TLS is for HTTPS only, and required there. ALPN is the proxy's to set.
 	TLS *tls.ServerConfig
 }

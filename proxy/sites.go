@@ -3,8 +3,10 @@ package proxy
 import (
 	cryptotls "crypto/tls"
 	"fmt"
+	"hash/maphash"
 
 	"github.com/pharos-lb/pharos/proxy/policy/route"
+	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/site"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -59,10 +61,16 @@ func newDraft(l Listener, held *tls.Store) (*draft, error) {
 	return d, nil
 }
 
-// site joins the draft with the pools that it names, which are there.
-func (d *draft) site(pools map[string]*servedPool) *site.Site {
+// site joins the draft with the pools that it names, which are there. What
+// clients have used of their limits outlives a change of before, if it can.
+func (d *draft) site(pools map[string]*servedPool, before *site.Site) *site.Site {
 	s := &site.Site{Table: d.table, TLS: d.tls, HTTP: httpTerms(d.listener.HTTP)}
 	s.HTTP.Secure = d.tls != nil
+	if c := d.listener.Clients; c != nil {
+		if s.Clients = before.Clients; s.Clients == nil || !s.Clients.Retune(*c) {
+			s.Clients = shed.NewClientLimiter(*c, maphash.MakeSeed())
+		}
+	}
 	if d.listener.Pool != "" {
 		s.Pool = pools[d.listener.Pool].pool
 	}

@@ -78,6 +78,14 @@ func (c Config) Validate() error {
 		if !l.Protocol.web() && len(l.Routes) > 0 {
 			fault(at+".routes", "are for HTTP only")
 		}
+		if l.Clients != nil {
+			if !l.Protocol.web() {
+				fault(at+".clients", "are for HTTP and HTTPS only")
+			}
+			if err := l.Clients.Validate(); err != nil {
+				fault(at+".clients", "%v", err)
+			}
+		}
 		validateRoutes(l.Routes, at, pools, fault)
 		if len(l.Addresses) == 0 {
 			fault(at+".addresses", "is empty: nothing to listen on")

@@ -8,6 +8,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/pool"
 	"github.com/pharos-lb/pharos/proxy/site"
 )
@@ -160,6 +161,12 @@ func (x *exchange) begin(req *http1.Request) {
 	case h.RedirectHTTPS != nil:
 		x.answer(w.redirected(h.RedirectHTTPS, h))
 		return
+	}
+	if c := at.Clients; c != nil {
+		if ok, wait := c.Allow(c.Key(v), w.loop.Now()); !ok {
+			x.shed(429, clientRate, shed.RetryAfter(wait))
+			return
+		}
 	}
 	target := x.choose()
 	if !x.active {
@@ -414,7 +421,11 @@ func (x *exchange) malformed(err *http1.Error) {
 
 // fail gives up the exchange: with an answer of the proxy's own, or, if the
 // server's has begun, by cutting it.
-func (x *exchange) fail(status int, why reason) {
+func (x *exchange) fail(status int, why reason) { x.shed(status, why, 0) }
+
+// shed is fail that tells the client when to come again: in so many seconds, 0
+// for nothing.
+func (x *exchange) shed(status int, why reason, retryAfter int) {
 	x.count(true)
 	begun, at := x.headDone, x.site
 	if !begun {
@@ -426,7 +437,7 @@ func (x *exchange) fail(status int, why reason) {
 		x.down.cut()
 		return
 	}
-	x.down.reply(x.w.failure(status, why, 0, &at.HTTP))
+	x.down.reply(x.w.failure(status, why, retryAfter, &at.HTTP))
 }
 
 // count counts a request that was answered.

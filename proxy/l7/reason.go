@@ -11,6 +11,11 @@ const (
 	requestTooLarge
 	requestTimeout
 	noRoute
+	clientRate
+	poolFull
+	queueFull
+	queueTimeout
+	serversFull
 	noServer
 	connectFailed
 	connectTimeout
@@ -34,6 +39,11 @@ var causes = [...]cause{
 	requestTooLarge:  {"request-too-large", "http_request_error"},
 	requestTimeout:   {"request-timeout", "http_request_error"},
 	noRoute:          {"no-route", "destination_not_found"},
+	clientRate:       {"client-rate", "http_request_denied"},
+	poolFull:         {"pool-full", "connection_limit_reached"},
+	queueFull:        {"queue-full", "connection_limit_reached"},
+	queueTimeout:     {"queue-timeout", "connection_limit_reached"},
+	serversFull:      {"servers-full", "connection_limit_reached"},
 	noServer:         {"no-server", "destination_unavailable"},
 	connectFailed:    {"connect-failed", "connection_refused"},
 	connectTimeout:   {"connect-timeout", "connection_timeout"},

@@ -6,6 +6,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/policy/shed"
 )
 
 // phase is where a session stands with its client.
@@ -38,6 +39,11 @@ type session struct {
 	served    int           // requests that were answered
 	active    time.Duration // when anything came last
 	lingered  int           // bytes dropped while lingering
+
+	// place is the connection's among those of its client, and clients who
+	// counts them; nil: nobody does.
+	place   shed.ClientSlot
+	clients *shed.ClientLimiter
 
 	m    *multiplex // not nil: HTTP/2 is spoken, and all but the connection is its
 	x    exchange
@@ -304,6 +310,9 @@ func (s *session) leave() {
 	}
 	s.w.loop.Disarm(&s.timer)
 	s.w.forget(s)
+	if s.clients != nil {
+		s.clients.Release(s.place)
+	}
 	s.w.open.Add(-1)
 	s.l.Open.Add(-1)
 	s.in = nil

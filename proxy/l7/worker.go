@@ -13,6 +13,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/l7/http2"
 	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
@@ -102,16 +103,31 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// accept makes the handler of a new client connection of l.
+// accept makes the handler of a new client connection of l. A client that has
+// too many is closed without a word: an answer would cost what the limit is to
+// save.
 func (w *worker) accept(l *listener.Listener, conn engine.Conn) engine.Handler {
-	config := l.Site().TLS
-	if config == nil {
-		return w.admit(l, conn)
+	at := l.Site()
+	var place shed.ClientSlot
+	if at.Clients != nil {
+		var ok bool
+		if place, ok = at.Clients.Acquire(conn.Peer().Addr()); !ok {
+			l.Accepted.Add(1)
+			l.Failed.Add(1)
+			w.loop.Post(conn.Close) // it has no handler yet
+			return nobody{}
+		}
+	}
+	if at.TLS == nil {
+		s := w.admit(l, conn)
+		s.place, s.clients = place, at.Clients
+		return s
 	}
 	return w.tls.Accept(conn, &secure.Acceptor{
-		Config: config,
+		Config: at.TLS,
 		Accepted: func(c engine.Conn, state tls.ConnectionState) engine.Handler {
 			s := w.admit(l, c)
+			s.place, s.clients = place, at.Clients
 			if state.NegotiatedProtocol == "h2" {
 				s.beginHTTP2()
 				w.shared2.Flush()
@@ -121,9 +137,21 @@ func (w *worker) accept(l *listener.Listener, conn engine.Conn) engine.Handler {
 		Failed: func(*secure.HandshakeError) {
 			l.Accepted.Add(1)
 			l.Handshakes.Add(1)
+			if at.Clients != nil {
+				at.Clients.Release(place)
+			}
 		},
 	})
 }
+
+// nobody is the handler of a connection that was closed at once.
+type nobody struct{}
+
+func (nobody) Opened()      {}
+func (nobody) Data([]byte)  {}
+func (nobody) Drained()     {}
+func (nobody) EOF()         {}
+func (nobody) Closed(error) {}
 
 // admit makes the session of a client connection of l.
 func (w *worker) admit(l *listener.Listener, conn engine.Conn) *session {

@@ -12,6 +12,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/policy"
 	"github.com/pharos-lb/pharos/proxy/policy/route"
+	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
@@ -21,6 +22,9 @@ type Site struct {
 	Pool  *pool.Pool
 	Table *route.Table // nil: no routes
 	Rules []Rule       // by the index that Table gives
+
+	// Clients bounds what one client may do; nil: nothing does.
+	Clients *shed.ClientLimiter
 
 	TLS *tls.Config // how TLS is spoken with clients; nil: not at all
 
