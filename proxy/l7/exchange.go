@@ -31,7 +31,7 @@ func (s *session) begin(req *http1.Request) {
 		rechunk:      req.Body == http1.Chunked,
 		requestDone:  body.Done(),
 		responseBody: response,
-		selection:    s.l.Pool().Select(),
+		selection:    s.l.Pool().Select(0),
 	}
 	s.phase = awaitBody
 	if s.requestDone {

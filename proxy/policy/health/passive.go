@@ -66,3 +66,7 @@ func (p *Passive) Out() bool { return p.out }
 
 // Fails is the number of failures that count now.
 func (p *Passive) Fails() int { return p.fails }
+
+// Untry takes back a Try whose request ended without saying anything of the
+// server: another one may be let through at once.
+func (p *Passive) Untry() { p.tried = 0 }

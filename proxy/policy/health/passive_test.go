@@ -78,8 +78,9 @@ func TestPassive(t *testing.T) {
 	}
 }
 
-// nginxPeer is what nginx 1.29's round robin does with the three fields that
-// it keeps, written out as its source reads, with a pick for each request.
+// nginxPeer models what nginx's round robin keeps of a peer: a pick moves
+// checked on once a fail timeout has passed, a failure sets both times, and a
+// success forgets the failures if checked has moved since.
 type nginxPeer struct {
 	fails             int
 	accessed, checked time.Duration
