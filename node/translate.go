@@ -12,6 +12,8 @@ import (
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/proxy"
+	"github.com/pharos-lb/pharos/proxy/check"
+	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
 
 // This file is the sole translator of the registry's model into the inputs of
@@ -35,10 +37,8 @@ func proxyConfig(c registry.Config) proxy.Config {
 	for _, p := range c.Pools {
 		pp := proxy.Pool{Name: p.Name, Balance: string(p.Balance)}
 		if h := p.HealthCheck; h != nil {
-			pp.Check = &proxy.Check{
-				HTTPPath: h.HTTP, ExpectStatus: h.ExpectStatus,
-				Interval: h.Interval, Timeout: h.Timeout, Fall: h.Fall, Rise: h.Rise,
-			}
+			pp.Check = checkSpec(*h)
+			pp.Health = health.Config{Interval: h.Interval, Timeout: h.Timeout, Fall: h.Fall, Rise: h.Rise}
 		}
 		for _, s := range p.Servers {
 			weight := 1
@@ -50,6 +50,18 @@ func proxyConfig(c registry.Config) proxy.Config {
 		out.Pools = append(out.Pools, pp)
 	}
 	return out
+}
+
+// checkSpec gives what a health check asks.
+func checkSpec(h registry.HealthCheck) *check.Spec {
+	if h.HTTP == "" {
+		return &check.Spec{Kind: check.KindTCP}
+	}
+	spec := &check.Spec{Kind: check.KindHTTP, Path: h.HTTP}
+	for _, s := range h.ExpectStatus {
+		spec.Expect = append(spec.Expect, check.StatusRange{From: s, To: s})
+	}
+	return spec
 }
 
 // vipAddresses lists every address that belongs on the loopback interface.

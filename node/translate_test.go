@@ -11,6 +11,8 @@ import (
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/proxy"
+	"github.com/pharos-lb/pharos/proxy/check"
+	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/site"
 )
 
@@ -100,7 +102,8 @@ func TestProxyConfig(t *testing.T) {
 		}},
 		Pools: []proxy.Pool{{
 			Name: "app", Balance: "round_robin",
-			Check: &proxy.Check{HTTPPath: "/healthz", ExpectStatus: []int{200}, Interval: time.Second, Timeout: time.Second, Fall: 3, Rise: 5},
+			Check:  &check.Spec{Kind: check.KindHTTP, Path: "/healthz", Expect: []check.StatusRange{{From: 200, To: 200}}},
+			Health: health.Config{Interval: time.Second, Timeout: time.Second, Fall: 3, Rise: 5},
 			Servers: []proxy.Server{
 				{Name: "b1", Address: netip.MustParseAddrPort("10.0.21.2:8080"), Weight: 1},
 				{Name: "b2", Address: netip.MustParseAddrPort("10.0.22.2:8080"), Weight: 0, Backup: true},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/pool"
@@ -218,9 +217,11 @@ func (p *Proxy) stopListening() {
 	}
 }
 
-// servedPool is a pool and the checks of its servers.
+// servedPool is a pool, what draws its consequences, and the checks of its
+// servers.
 type servedPool struct {
 	pool   *pool.Pool
+	stop   context.CancelFunc // ends pool.Run
 	checks map[*pool.Server]*runningCheck
 }
 
@@ -231,32 +232,36 @@ func (p *Proxy) applyPools(config []Pool) map[string]*servedPool {
 	for _, c := range config {
 		s := p.state.pools[c.Name]
 		if s == nil {
-			s = &servedPool{
-				pool:   pool.New(c.Name, p.log, p.changed),
-				checks: make(map[*pool.Server]*runningCheck),
-			}
+			s = p.newPool(c.Name)
 		}
-		spec := pool.Spec{FailOpen: true}
-		if c.Check != nil {
-			check := c.Check.withDefaults()
-			spec.Checked, spec.Fall, spec.Rise = true, check.Fall, check.Rise
-		}
+		spec := pool.Spec{Checked: c.Check != nil, Health: c.Health, FailOpen: !c.FailClosed}
 		for _, server := range c.Servers {
 			spec.Servers = append(spec.Servers, pool.ServerSpec(server))
 		}
 		s.pool.Update(spec)
-		p.applyChecks(s, c.Check)
 		served[c.Name] = s
 	}
+	p.applyChecks(config, served)
 	for name, s := range p.state.pools {
 		if served[name] == nil {
-			p.applyChecks(s, nil)
+			s.retire()
 		}
 	}
 	return served
 }
 
-func sameCheck(a, b Check) bool {
-	return a.HTTPPath == b.HTTPPath && slices.Equal(a.ExpectStatus, b.ExpectStatus) &&
-		a.Interval == b.Interval && a.Timeout == b.Timeout
+func (p *Proxy) newPool(name string) *servedPool {
+	ctx, stop := context.WithCancel(context.Background())
+	s := &servedPool{pool: pool.New(name, p.log, p.changed), stop: stop, checks: make(map[*pool.Server]*runningCheck)}
+	p.group.Go(func() { s.pool.Run(ctx) })
+	return s
+}
+
+// retire ends a pool's checks, and leaves it to the requests that it has.
+func (s *servedPool) retire() {
+	for server, running := range s.checks {
+		running.task.Stop()
+		delete(s.checks, server)
+	}
+	s.stop()
 }

@@ -1,66 +1,81 @@
 package proxy
 
 import (
-	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/check"
+	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
-// firstCheckWithin spreads the first checks after a start or change: soon
-// enough that a node is ready at once, wide enough not to burst.
-const firstCheckWithin = 100 * time.Millisecond
-
 // runningCheck is the check of one server.
 type runningCheck struct {
-	config Check
-	cancel context.CancelFunc
+	spec   check.Spec
+	timing timing
+	task   *check.Running
 }
 
-// applyChecks starts, restarts and stops the checks of a pool's servers. A
-// check whose terms did not change runs on. nil stops all.
-func (p *Proxy) applyChecks(s *servedPool, config *Check) {
-	wanted := make(map[*pool.Server]bool)
-	if config != nil {
+// timing is what of a pool's health configuration a running check depends on.
+type timing struct{ interval, fast, down, timeout time.Duration }
+
+// applyChecks starts, restarts and stops the checks of all servers. A check
+// whose terms did not change runs on. Those that start are spread over one
+// another, whatever pools they belong to.
+func (p *Proxy) applyChecks(config []Pool, served map[string]*servedPool) {
+	var starts []func(i, n int)
+	for _, c := range config {
+		s := served[c.Name]
+		h := c.Health.WithDefaults()
+		t := timing{h.Interval, h.FastInterval, h.DownInterval, h.Timeout}
+		wanted := make(map[*pool.Server]bool)
 		for _, m := range s.pool.Members() {
-			wanted[m.Server] = true
+			wanted[m.Server] = c.Check != nil && m.State != health.Maintenance
+		}
+		for server, running := range s.checks {
+			if !wanted[server] || running.timing != t || !running.spec.Equal(*c.Check) {
+				running.task.Stop()
+				delete(s.checks, server)
+			}
+		}
+		if c.Check == nil {
+			continue
+		}
+		probe, err := check.Compile(*c.Check)
+		if err != nil {
+			// Validate let it pass: servers would count as unknown for ever.
+			p.log.Error("check cannot be made", "pool", c.Name, "error", err)
+			continue
+		}
+		for server, want := range wanted {
+			if !want || s.checks[server] != nil {
+				continue
+			}
+			starts = append(starts, func(i, n int) {
+				task := check.Task{
+					Server: server.Address, Probe: probe, Timeout: t.timeout,
+					First: health.First(i, n, t.interval, rand.Float64()),
+					Report: func(r check.Result) (next check.Next) {
+						next.Wait, next.Down = s.pool.Observe(server, r.OK, r.Reason, r.At)
+						return next
+					},
+				}
+				s.checks[server] = &runningCheck{*c.Check, t, p.checks.Start(task)}
+			})
 		}
 	}
-	for server, running := range s.checks {
-		if !wanted[server] || !sameCheck(running.config, *config) {
-			running.cancel()
-			delete(s.checks, server)
-		}
-	}
-	for server := range wanted {
-		if s.checks[server] == nil {
-			s.checks[server] = p.startCheck(s.pool, server, *config)
-		}
+	for i, start := range starts {
+		start(i, len(starts))
 	}
 }
 
-func (p *Proxy) startCheck(in *pool.Pool, server *pool.Server, config Check) *runningCheck {
-	ctx, cancel := context.WithCancel(context.Background())
-	terms := config.withDefaults()
-	probe := check.TCP()
-	if terms.HTTPPath != "" {
-		probe = check.HTTP(terms.HTTPPath, terms.ExpectStatus)
-	}
-	schedule := check.Schedule{Interval: terms.Interval, Timeout: terms.Timeout, Spread: min(firstCheckWithin, terms.Interval)}
-	p.group.Go(func() {
-		check.Run(ctx, server.Address, schedule, probe, func(r check.Result) {
-			in.Observe(server, r.OK, r.Reason, r.At)
-		})
-	})
-	return &runningCheck{config: config, cancel: cancel}
-}
-
-// stopChecks ends all checks. The caller holds the turn.
-func (p *Proxy) stopChecks() {
+// stopPools ends all checks, and what draws consequences of them. It returns
+// when the checks have ended. The caller holds the turn.
+func (p *Proxy) stopPools() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, s := range p.state.pools {
-		p.applyChecks(s, nil)
+		s.retire()
 	}
+	p.mu.Unlock()
+	p.checks.Wait()
 }

@@ -6,6 +6,9 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/check"
+	"github.com/pharos-lb/pharos/proxy/policy/balance"
+	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/site"
@@ -88,28 +91,25 @@ type Target struct {
 // Pool is a set of servers to balance over.
 type Pool struct {
 	Name    string
-	Balance string // "round_robin"
-	Check   *Check // nil: servers count as healthy
-	Servers []Server
-}
-
-// Check is an active health check of each server of a pool. Fields left at
-// zero take the default.
-type Check struct {
-	HTTPPath     string        // empty: a TCP connect suffices
-	ExpectStatus []int         // with HTTPPath only
-	Interval     time.Duration // default 2 s
-	Timeout      time.Duration // default 1 s, at most Interval
-	Fall         int           // consecutive failures until a healthy server is unhealthy; default 3
-	Rise         int           // consecutive successes until an unhealthy server is healthy; default 5
+	Balance string      // "round_robin"
+	Check   *check.Spec // nil: servers are not checked, and count as healthy until requests fail
+	Health  health.Config
+	// FailClosed refuses requests while no server is healthy; else all servers
+	// are tried then, those that are draining or under maintenance excepted.
+	FailClosed bool
+	Servers    []Server
 }
 
 // Server is one backend; the name is unique in its pool.
 type Server struct {
-	Name    string
-	Address netip.AddrPort
-	Weight  int // 0 to 256; 0 takes no new work
-	Backup  bool
+	ID          string // of the configuration, a UUID; may be empty
+	Name        string
+	Address     netip.AddrPort
+	Weight      int // 0 to 256; 0 takes no new work
+	Backup      bool
+	State       health.Admin
+	Created     time.Time // zero: not known
+	MaxInFlight int       // requests or connections at one time, this node; 0: no limit
 }
 
 // Status is what the proxy says of itself, at one moment.
@@ -137,23 +137,31 @@ type ListenerStatus struct {
 // PoolStatus is one pool.
 type PoolStatus struct {
 	Name    string
-	Healthy int  // servers that are healthy and have a weight above 0
-	Checked bool // every server has at least one check result, or there is no check
+	Healthy int          // servers that are healthy, in service, and have a weight above 0
+	Checked bool         // every server has at least one check result, or there is no check
+	Tier    balance.Tier // which servers take new work
+	Warning string       // what operators should know of that; empty while primary servers do
 	Servers []ServerStatus
 }
 
 // ServerStatus is one server as this node sees it.
 type ServerStatus struct {
-	Name        string
-	Address     netip.AddrPort
-	Weight      int
-	Backup      bool
-	Healthy     bool
-	Failures    int       // consecutive failed checks
-	LastCheck   time.Time // zero: none yet
-	LastReason  string    // of the last check: "ok", "connect: connection refused", "status 503", ...
-	InFlight    int
-	Connections uint64 // requests or connections sent to it since start
+	ID              string
+	Pool            string
+	Name            string
+	Address         netip.AddrPort
+	Weight          int
+	EffectiveWeight float64 // Weight times the factor of a slow start; 0 while it takes no new work
+	Backup          bool
+	State           string    // HEALTHY, UNHEALTHY, DRAINING or MAINTENANCE
+	Healthy         bool      // neither checks nor requests speak against it, whatever the operator says
+	Failures        int       // consecutive failed checks
+	LastCheck       time.Time // zero: none yet
+	LastReason      string    // of the last check ("ok", "connect: connection refused", "status 503", ...), or why requests took it out
+	EjectedUntil    time.Time // zero: it is not ejected
+	Created         time.Time // zero: not known
+	InFlight        int
+	Connections     uint64 // requests or connections sent to it since start
 }
 
 // DrainReport says how a drain ended.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/accesslog"
+	"github.com/pharos-lb/pharos/proxy/check"
 	"github.com/pharos-lb/pharos/proxy/l4"
 	"github.com/pharos-lb/pharos/proxy/l7"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
@@ -72,8 +73,9 @@ type Proxy struct {
 	// Apply, BeginDrain, FinishDrain, Run's end. A channel, because waiting
 	// for it must end with a context.
 	turn chan struct{}
-	// group has every goroutine that Apply started: acceptors and checks.
-	group sync.WaitGroup
+	// group has every goroutine that Apply started: acceptors and pools.
+	group  sync.WaitGroup
+	checks *check.Runner
 
 	mu    sync.RWMutex // guards state for readers; writers also hold turn
 	state state
@@ -103,6 +105,7 @@ func New(opts Options) (*Proxy, error) {
 		opts:         opts,
 		log:          log,
 		forward:      l4.New(log, l4.Timeouts{Connect: opts.ConnectTimeout, Idle: opts.TCPIdleTimeout}),
+		checks:       check.NewRunner(0),
 		certificates: tls.NewStore(nil),
 		changes:      make(chan struct{}, 1),
 		started:      make(chan struct{}),
@@ -155,7 +158,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	<-p.turn
 	// Nobody gets the turn any more: the state is ours.
 	p.stopListening()
-	p.stopChecks()
+	p.stopPools()
 	cutNow, cutNowDone := context.WithCancel(context.Background())
 	cutNowDone()
 	p.finishConnections(cutNow)

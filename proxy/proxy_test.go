@@ -12,6 +12,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/check"
+	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
 
 // patience is how long a test waits for an event before it fails. Long,
@@ -338,11 +341,11 @@ func TestDrainOfTCP(t *testing.T) {
 }
 
 func TestChecksTakeADeadServerOutAndBack(t *testing.T) {
-	check := &Check{Interval: 10 * time.Millisecond, Fall: 2, Rise: 2}
 	config := oneListener(TCP,
 		Server{Name: "a", Address: serverOn(t, naming("a")), Weight: 1},
 		Server{Name: "b", Address: deadAddress(t), Weight: 1})
-	config.Pools[0].Check = check
+	config.Pools[0].Check = &check.Spec{}
+	config.Pools[0].Health = health.Config{Interval: 10 * time.Millisecond, Fall: 2, Rise: 2}
 	p := start(t, config)
 	eventually(t, "both checked", func() bool {
 		pool := p.Status().Pools[0]

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
 // Status says what is being served now. Listeners and pools are those of the
@@ -55,29 +56,34 @@ func (p *Proxy) Status() Status {
 }
 
 func (s *servedPool) status() PoolStatus {
-	ps := PoolStatus{Name: s.pool.Name(), Checked: true}
-	checked := s.pool.Checked()
+	ps := PoolStatus{Name: s.pool.Name(), Checked: true, Tier: s.pool.Tier(), Warning: s.pool.Warning()}
 	for _, m := range s.pool.Members() {
 		h := m.Health()
-		healthy := !checked || h.State == health.Healthy
-		if healthy && m.Weight > 0 {
+		if h.Healthy && m.State == health.InService && m.Weight > 0 {
 			ps.Healthy++
 		}
-		if checked && !h.Checked {
-			ps.Checked = false
+		ps.Checked = ps.Checked && h.Checked
+		server := ServerStatus{
+			ID:              m.ID,
+			Pool:            ps.Name,
+			Name:            m.Name,
+			Address:         m.Address,
+			Weight:          m.Weight,
+			EffectiveWeight: m.Effective,
+			Backup:          m.Backup,
+			State:           m.State.Status(h.Healthy),
+			Healthy:         h.Healthy,
+			Failures:        h.Failures,
+			LastCheck:       h.LastCheck,
+			LastReason:      h.Reason,
+			Created:         m.Created,
+			InFlight:        int(m.InFlight.Load()),
+			Connections:     m.Connections.Load(),
 		}
-		ps.Servers = append(ps.Servers, ServerStatus{
-			Name:        m.Name,
-			Address:     m.Address,
-			Weight:      m.Weight,
-			Backup:      m.Backup,
-			Healthy:     healthy,
-			Failures:    h.Failures,
-			LastCheck:   h.LastCheck,
-			LastReason:  h.Reason,
-			InFlight:    int(m.InFlight.Load()),
-			Connections: m.Connections.Load(),
-		})
+		if h.Ejected > 0 {
+			server.EjectedUntil = time.Now().Add(h.Ejected - pool.Now())
+		}
+		ps.Servers = append(ps.Servers, server)
 	}
 	return ps
 }

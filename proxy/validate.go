@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
-	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
 
 // maxWeight is the largest weight of a server.
@@ -32,8 +32,9 @@ func (c Config) Validate() error {
 			fault(at+".balance", "%q is not known: use %q", p.Balance, RoundRobin)
 		}
 		if p.Check != nil {
-			validateCheck(*p.Check, at+".check", fault)
+			p.Check.Validate(func(field, reason string) { fault(at+".check."+field, "%s", reason) })
 		}
+		p.Health.Validate(func(field, reason string) { fault(at+".health."+field, "%s", reason) })
 		servers := make(map[string]bool, len(p.Servers))
 		for j, s := range p.Servers {
 			at := fmt.Sprintf("%s.servers[%d]", at, j)
@@ -49,6 +50,12 @@ func (c Config) Validate() error {
 			}
 			if s.Weight < 0 || s.Weight > maxWeight {
 				fault(at+".weight", "%d is not within 0 to %d", s.Weight, maxWeight)
+			}
+			if !s.State.Known() {
+				fault(at+".state", "%q is not known: use %q, %q, or none", s.State, health.Draining, health.Maintenance)
+			}
+			if s.MaxInFlight < 0 {
+				fault(at+".max_in_flight", "%d is negative", s.MaxInFlight)
 			}
 		}
 	}
@@ -153,47 +160,4 @@ func validateRoutes(routes []Route, at string, pools map[string]bool, fault func
 			}
 		}
 	}
-}
-
-func validateCheck(c Check, at string, fault func(field, format string, args ...any)) {
-	if c.HTTPPath != "" && !strings.HasPrefix(c.HTTPPath, "/") {
-		fault(at+".http_path", "%q does not begin with a slash", c.HTTPPath)
-	}
-	if c.HTTPPath == "" && len(c.ExpectStatus) > 0 {
-		fault(at+".expect_status", "is for HTTP checks only: set http_path")
-	}
-	for i, s := range c.ExpectStatus {
-		if s < 200 || s > 599 {
-			fault(fmt.Sprintf("%s.expect_status[%d]", at, i), "%d is not a final HTTP status", s)
-		}
-	}
-	if c.Interval < 0 {
-		fault(at+".interval", "%v is negative", c.Interval)
-	}
-	if c.Timeout < 0 {
-		fault(at+".timeout", "%v is negative", c.Timeout)
-	}
-	if c.Fall < 0 {
-		fault(at+".fall", "%d is negative", c.Fall)
-	}
-	if c.Rise < 0 {
-		fault(at+".rise", "%d is negative", c.Rise)
-	}
-}
-
-// withDefaults fills in what was left at zero, as HAProxy and the field do.
-func (c Check) withDefaults() Check {
-	if c.Interval == 0 {
-		c.Interval = 2 * time.Second
-	}
-	if c.Timeout == 0 {
-		c.Timeout = min(c.Interval, time.Second)
-	}
-	if c.Fall == 0 {
-		c.Fall = 3
-	}
-	if c.Rise == 0 {
-		c.Rise = 5
-	}
-	return c
 }

@@ -2,18 +2,20 @@ package check
 
 import (
 	"context"
-	"errors"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"net/netip"
-	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
-func addrOf(t *testing.T, s string) netip.AddrPort {
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds what must come, on however slow a machine.
+const patience = 20 * time.Second
+
+func addrOf(t testing.TB, s string) netip.AddrPort {
 	t.Helper()
 	a, err := netip.ParseAddrPort(s)
 	if err != nil {
@@ -22,142 +24,134 @@ func addrOf(t *testing.T, s string) netip.AddrPort {
 	return a
 }
 
-func TestHTTP(t *testing.T) {
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/ok":
-		case "/moved":
-			http.Redirect(w, r, "/ok", http.StatusFound)
-		case "/sick":
-			w.WriteHeader(503)
-		case "/short":
-			w.Header().Set("Content-Length", "10")
-			_, _ = w.Write([]byte("abc"))
-			_ = http.NewResponseController(w).Flush()
-			panic(http.ErrAbortHandler)
-		case "/hang":
-			<-r.Context().Done()
-		}
-	}))
-	defer srv.Close()
-	addr := addrOf(t, srv.Listener.Addr().String())
-	tests := []struct {
-		name   string
-		path   string
-		expect []int
-		want   string // "" passes
-	}{
-		{"ok", "/ok", nil, ""},
-		{"redirect counts, and is not followed", "/moved", []int{302}, ""},
-		{"unexpected status", "/ok", []int{204}, "status 200"},
-		{"server error", "/sick", nil, "status 503"},
-		{"expected server error", "/sick", []int{200, 503}, ""},
-		{"body cut short", "/short", nil, "http body: closed by the server"},
+func compile(t testing.TB, s Spec) Probe {
+	t.Helper()
+	s.Validate(func(field, reason string) { t.Errorf("%s: %s", field, reason) })
+	p, err := Compile(s)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			err := HTTP(tt.path, tt.expect)(t.Context(), addr)
-			if got := text(err); got != tt.want {
-				t.Errorf("probe = %q, want %q", got, tt.want)
-			}
-		})
-	}
-	t.Run("timeout", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-		defer cancel()
-		if got := text(HTTP("/hang", nil)(ctx, addr)); got != "http: timeout" {
-			t.Errorf("probe = %q, want http: timeout", got)
-		}
-	})
+	return p
 }
 
-func text(err error) string {
-	if err == nil {
-		return ""
+// ask probes server once, and returns the reason; "" passes.
+func ask(t testing.TB, p Probe, server netip.AddrPort) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := p(ctx, server); err != nil {
+		return err.Error()
 	}
-	return err.Error()
+	return ""
 }
 
-func TestTCP(t *testing.T) {
+// serve hands every connection to each, until the test ends.
+func serve(t testing.TB, each func(net.Conn)) netip.AddrPort {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := addrOf(t, ln.Addr().String())
-	if err := TCP()(t.Context(), addr); err != nil {
-		t.Errorf("probe of an open port: %v", err)
-	}
-	_ = ln.Close()
-	for name, p := range map[string]Probe{"tcp": TCP(), "http": HTTP("/", nil)} {
-		if got := text(p(t.Context(), addr)); got != "connect: connection refused" {
-			t.Errorf("%s probe of a closed port = %q", name, got)
-		}
-	}
-}
-
-func TestRunSchedule(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		begin := time.Now()
-		var starts []time.Duration
-		probe := func(ctx context.Context, _ netip.AddrPort) error {
-			starts = append(starts, time.Since(begin))
-			switch len(starts) {
-			case 2: // runs into its timeout
-				<-ctx.Done()
-				return ctx.Err()
-			case 3:
-				return errors.New("status 503")
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
 			}
-			return nil
+			each(c)
+			_ = c.Close()
 		}
-		var results []Result
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			Run(ctx, netip.AddrPort{}, Schedule{Interval: 2 * time.Second, Timeout: time.Second, Spread: 100 * time.Millisecond}, probe, func(r Result) {
-				results = append(results, r)
-				if len(results) == 20 {
-					cancel()
-				}
-			})
-		}()
-		<-done
-		if starts[0] > 100*time.Millisecond {
-			t.Errorf("first check after %v, want at most 100ms", starts[0])
-		}
-		for i := 1; i < len(starts); i++ {
-			if gap := starts[i] - starts[i-1]; gap < 1800*time.Millisecond || gap > 2200*time.Millisecond {
-				t.Errorf("check %d came %v after the one before, want 2s ±10%%", i, gap)
-			}
-		}
-		var reasons []string
-		for _, r := range results[:4] {
-			reasons = append(reasons, r.Reason)
-		}
-		if got, want := strings.Join(reasons, ","), "ok,timeout,status 503,ok"; got != want {
-			t.Errorf("reasons = %s, want %s", got, want)
-		}
+	}()
+	t.Cleanup(func() {
+		_ = ln.Close()
+		<-ended
 	})
+	return addrOf(t, ln.Addr().String())
 }
 
-func TestRunDoesNotReportItsOwnEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		reported := 0
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			Run(ctx, netip.AddrPort{}, Schedule{Interval: time.Second, Timeout: time.Second}, func(ctx context.Context, _ netip.AddrPort) error {
-				<-ctx.Done()
-				return ctx.Err()
-			}, func(Result) { reported++ })
-		}()
-		synctest.Wait()
+// deaf is an address that takes connections into its queue, and never
+// answers.
+func deaf(t testing.TB) netip.AddrPort {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	return addrOf(t, ln.Addr().String())
+}
+
+func dead(t testing.TB) netip.AddrPort {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	return addrOf(t, ln.Addr().String())
+}
+
+var everyKind = []Spec{{}, {Kind: KindHTTP}, {Kind: KindGRPC}}
+
+func TestAClosedPortIsRefusedWhateverTheKind(t *testing.T) {
+	server := dead(t)
+	for _, s := range everyKind {
+		if got := ask(t, compile(t, s), server); got != "connect: connection refused" {
+			t.Errorf("%q probe of a closed port = %q", s.Kind, got)
+		}
+	}
+}
+
+func TestTCP(t *testing.T) {
+	if got := ask(t, compile(t, Spec{}), deaf(t)); got != "" {
+		t.Errorf("probe of an open port: %s", got)
+	}
+}
+
+func TestADeafServerTimesOut(t *testing.T) {
+	tests := []struct {
+		name string
+		spec Spec
+		want string
+	}{
+		{"http", Spec{Kind: KindHTTP}, "http: timeout"},
+		{"grpc", Spec{Kind: KindGRPC}, "grpc: timeout"},
+		{"tls", Spec{TLS: clientTLS(t, "")}, "tls: timeout"},
+	}
+	server := deaf(t)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+			defer cancel()
+			if err := compile(t, tt.spec)(ctx, server); err == nil || err.Error() != tt.want {
+				t.Errorf("probe = %v, want %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestACancelledCheckReturnsAtOnce(t *testing.T) {
+	server := deaf(t)
+	for _, s := range []Spec{{TLS: clientTLS(t, "")}, {Kind: KindHTTP}, {Kind: KindGRPC}} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		began := time.Now()
+		time.AfterFunc(20*time.Millisecond, cancel)
+		if err := compile(t, s)(ctx, server); err == nil {
+			t.Errorf("%q probe of a deaf server passed", s.Kind)
+		}
+		if time.Since(began) >= patience {
+			t.Errorf("%q probe outlived its cancellation", s.Kind)
+		}
 		cancel()
-		<-done
-		if reported != 0 {
-			t.Errorf("%d results of a check that was cut short", reported)
+	}
+}
+
+func TestCompileRefusesWhatValidateDoes(t *testing.T) {
+	for _, s := range []Spec{{Kind: "icmp"}, {Kind: KindHTTP, Body: "("}} {
+		if _, err := Compile(s); err == nil {
+			t.Errorf("%+v compiled", s)
 		}
-	})
+	}
 }

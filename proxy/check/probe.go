@@ -1,97 +1,110 @@
 // Package check runs the active health checks of a pool's servers: it dials,
-// asks and judges the answer. What follows from a row of results is decided
-// in proxy/policy/health.
+// asks and judges the answer. What follows from a row of results, and when the
+// next check is due, is decided in proxy/policy/health.
 package check
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
-	"os"
-	"slices"
-	"syscall"
+	"time"
 )
 
 // Probe asks one server once. A nil error is a pass; an error's text is the
-// reason that operators read. It must return when ctx ends.
+// reason that operators read. It returns when ctx, which has a deadline, ends.
 type Probe func(ctx context.Context, server netip.AddrPort) error
 
-// TCP passes when a TCP connection can be made.
-func TCP() Probe {
+// Compile makes the probe of a spec. One probe serves any number of servers,
+// at one time as well. It fails on a body expression that does not compile,
+// and on an unknown kind.
+func Compile(s Spec) (Probe, error) {
+	switch s.Kind {
+	case "", KindTCP:
+		return tcpProbe(secure(s.TLS)), nil
+	case KindHTTP:
+		return httpProbe(s)
+	case KindGRPC:
+		return grpcProbe(s), nil
+	}
+	return nil, fmt.Errorf("check: unknown kind %q", s.Kind)
+}
+
+// tcpProbe passes when a connection can be made, with TLS if there is any.
+func tcpProbe(config *tls.Config) Probe {
 	return func(ctx context.Context, server netip.AddrPort) error {
-		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", server.String())
+		c, err := open(ctx, server, config)
 		if err != nil {
-			return fmt.Errorf("connect: %s", reason(err))
+			return err
 		}
-		// Reset instead of FIN: the server has nothing to read, and no socket
-		// lingers in TIME-WAIT for each check.
-		_ = c.(*net.TCPConn).SetLinger(0)
-		return c.Close()
+		c.close()
+		return nil
 	}
 }
 
-// StatusError is an answer whose status was not among the expected ones.
-type StatusError struct{ Status int }
-
-func (e *StatusError) Error() string { return fmt.Sprintf("status %d", e.Status) }
-
-// maxBody bounds how much of a check's answer is read.
-const maxBody = 64 << 10
-
-// HTTP passes when a GET of path, which begins with a slash, on a new
-// connection is answered with one of the expected statuses (none: any 2xx or
-// 3xx). Redirects are not followed.
-func HTTP(path string, expect []int) Probe {
-	return func(ctx context.Context, server netip.AddrPort) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+server.String()+path, nil)
-		if err != nil {
-			return fmt.Errorf("request: %w", err)
-		}
-		req.Header.Set("User-Agent", "pharos-check")
-		req.Header.Set("Accept", "*/*")
-		transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true, Protocols: http1Only()}
-		defer transport.CloseIdleConnections()
-		res, err := transport.RoundTrip(req)
-		if err != nil {
-			var op *net.OpError
-			if errors.As(err, &op) && op.Op == "dial" {
-				return fmt.Errorf("connect: %s", reason(err))
-			}
-			return fmt.Errorf("http: %s", reason(err))
-		}
-		defer func() { _ = res.Body.Close() }()
-		// A server that sends a head and then dies is not healthy.
-		if _, err := io.Copy(io.Discard, io.LimitReader(res.Body, maxBody)); err != nil {
-			return fmt.Errorf("http body: %s", reason(err))
-		}
-		if ok := slices.Contains(expect, res.StatusCode); ok || len(expect) == 0 && res.StatusCode >= 200 && res.StatusCode < 400 {
-			return nil
-		}
-		return &StatusError{res.StatusCode}
+// secure prepares a TLS configuration for checks that speak one of protocols
+// (none: as configured).
+func secure(config *tls.Config, protocols ...string) *tls.Config {
+	if config == nil {
+		return nil
 	}
+	config = config.Clone()
+	if config.ServerName == "" {
+		// Nothing says whom the certificate should be for.
+		config.InsecureSkipVerify = true
+	}
+	if len(protocols) > 0 {
+		config.NextProtos = protocols
+	}
+	return config
 }
 
-func http1Only() *http.Protocols {
-	var p http.Protocols
-	p.SetHTTP1(true)
-	return &p
+// connection is the connection of one check. Everything on it fails when the
+// check's context ends.
+type connection struct {
+	net.Conn
+	tls    *tls.Conn // nil: in clear
+	forget func() bool
 }
 
-// reason cuts an error down to what differs between failures: the address is
-// known to the reader, and a constant text groups well.
-func reason(err error) string {
-	var errno syscall.Errno
-	switch {
-	case errors.As(err, &errno):
-		return errno.Error()
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
-		return "timeout"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "closed by the server"
+// dialer leaves out what a connection of some milliseconds does not need:
+// keep-alives cost four system calls.
+var dialer = net.Dialer{KeepAlive: -1}
+
+func open(ctx context.Context, server netip.AddrPort, config *tls.Config) (*connection, error) {
+	raw, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, server)
+	if err != nil {
+		return nil, &failure{"connect", reason(err)}
 	}
-	return err.Error()
+	// Reset instead of FIN: the server has nothing left to read, and no socket
+	// lingers in TIME-WAIT for each check.
+	_ = raw.SetLinger(0)
+	c := &connection{Conn: raw}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = raw.SetDeadline(deadline)
+	}
+	c.forget = context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	if config == nil {
+		return c, nil
+	}
+	c.tls = tls.Client(raw, config)
+	c.Conn = c.tls
+	// The deadline of the socket bounds it, without a goroutine for each.
+	if err := c.tls.HandshakeContext(context.Background()); err != nil {
+		c.close()
+		return nil, &failure{"tls", reason(err)}
+	}
+	return c, nil
+}
+
+// speaks reports whether protocol was agreed on, or there is no TLS to agree
+// on one.
+func (c *connection) speaks(protocol string) bool {
+	return c.tls == nil || c.tls.ConnectionState().NegotiatedProtocol == protocol
+}
+
+func (c *connection) close() {
+	c.forget()
+	_ = c.Close()
 }

@@ -142,7 +142,7 @@ func (f *Forwarder) forward(ctx context.Context, c *connection, l *listener.List
 // was sent yet, so a dead server costs the client no more than time.
 func (f *Forwarder) connect(ctx context.Context, l *listener.Listener) (*net.TCPConn, *pool.Server) {
 	p := l.Site().Pool
-	sel := p.Select()
+	sel := p.Select(0)
 	tried := 0
 	for s := sel.Next(); s != nil; s = sel.Next() {
 		tried++

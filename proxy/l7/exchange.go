@@ -244,7 +244,7 @@ func (x *exchange) forward(target *pool.Pool, req *http1.Request) {
 // start sends the request, whose head was written, to a server of target.
 func (x *exchange) start(target *pool.Pool) {
 	x.pool = target
-	x.selection = target.Select()
+	x.selection = target.Select(0)
 	x.w.loop.Arm(&x.timer, x.site.HTTP.Exchange)
 	x.tryNext()
 }

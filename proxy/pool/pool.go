@@ -1,11 +1,19 @@
 // Package pool is the run-time side of a pool of servers: it ties the pure
 // decisions of proxy/policy to servers that live, count and change, and gives
-// the engines one lock-free call to make: who gets this request, and who next
-// if that one refuses.
+// the engines lock-free calls: who gets this request and who next if that one
+// refuses ([Pool.Select]), may it have one more ([Pool.Begin]), and how it
+// went ([Pool.End]).
+//
+// Whatever is observed, checks and outcomes alike, is noted on the server and
+// nothing more; [Pool.Run] draws the consequences for the pool, so that no
+// event loop and no check waits for a large pool to be laid out anew, and so
+// that many changes at one time cost one layout.
 package pool
 
 import (
+	"context"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -17,25 +25,22 @@ import (
 
 // Spec is what is configured of a pool.
 type Spec struct {
-	Checked    bool // the servers are checked actively; else they count as healthy
-	Fall, Rise int  // with Checked only
-	FailOpen   bool // nobody usable: try everyone rather than no one
-	Servers    []ServerSpec
+	Checked  bool // the servers are checked actively; else they count as healthy
+	Health   health.Config
+	FailOpen bool // nobody usable: try everyone rather than no one
+	Servers  []ServerSpec
 }
 
 // ServerSpec is what is configured of a server. Names are unique in a pool.
 type ServerSpec struct {
-	Name    string
-	Address netip.AddrPort
-	Weight  int
-	Backup  bool
-}
-
-// Member is a server and what the present configuration says of it.
-type Member struct {
-	*Server
-	Weight int
-	Backup bool
+	ID          string // of the configuration, a UUID; may be empty
+	Name        string
+	Address     netip.AddrPort
+	Weight      int
+	Backup      bool
+	State       health.Admin
+	Created     time.Time
+	MaxInFlight int // 0: no limit
 }
 
 // Pool is a named pool. It keeps its identity across configuration changes:
@@ -46,141 +51,143 @@ type Pool struct {
 	changed func() // told after every change of anyone's health
 
 	view atomic.Pointer[view] // never nil
+	wake chan struct{}        // there is something to draw consequences of
+	news atomic.Bool          // tell changed, whether or not the view changes
 
-	mu   sync.Mutex // serialises the makers of views
-	spec Spec
-}
-
-// view is one immutable generation of the pool.
-type view struct {
-	members []Member
-	checked bool
-	choice  balance.Choice
-	picker  *balance.RoundRobin
+	mu     sync.Mutex // serialises the makers of views
+	spec   Spec
+	ramped time.Duration // when factors of ramps were last set
+	said   balance.Tier  // that was logged last
 }
 
 // New returns an empty pool. changed (not nil) is called, without locks held,
 // after any server's health changed or its first check came in; it must not
 // block.
 func New(name string, log *slog.Logger, changed func()) *Pool {
-	p := &Pool{name: name, log: log.With("pool", name), changed: changed}
-	p.view.Store(&view{picker: balance.NewRoundRobin(nil, 0)})
+	p := &Pool{name: name, log: log.With("pool", name), changed: changed, wake: make(chan struct{}, 1)}
+	p.view.Store(&view{})
 	return p
 }
 
 // Name is the pool's name.
 func (p *Pool) Name() string { return p.name }
 
-// Update makes spec the pool's configuration. Servers of the same name and
-// address keep their health and counters.
+// epoch is long ago, so that Now is above 0 also under testing/synctest, whose
+// clock begins in the year 2000.
+var epoch = time.Now().Add(-50 * 365 * 24 * time.Hour)
+
+// Now is the monotonic scale of [Outcome.Now], and of all times of a pool. It
+// is the same for the whole process, and never 0.
+func Now() time.Duration { return time.Since(epoch) }
+
+// Run draws the consequences of what is observed, and of the passing of time,
+// until ctx ends. Without it the pool stays as the last Update made it.
+func (p *Pool) Run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		case <-timer.C:
+		}
+		now := Now()
+		next := p.step(now)
+		// A pool of thousands whose servers change in turn must not take more
+		// than a tenth of a core: rest nine times as long as this took.
+		if rest := 9 * (Now() - now); rest > time.Millisecond {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(rest):
+			}
+		}
+		if next == never {
+			timer.Stop()
+		} else {
+			timer.Reset(max(next-now, 0))
+		}
+	}
+}
+
+// poke has Run look, soon.
+func (p *Pool) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Update makes spec the pool's configuration. Servers of the same ID, name
+// and address keep their health and counters.
 func (p *Pool) Update(spec Spec) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	spec.Health = spec.Health.WithDefaults()
+	if len(spec.Servers) == 1 {
+		spec.Health.MaxFails = 0 // as nginx: the only server is never given up
+	}
 	type identity struct {
-		name    string
-		address netip.AddrPort
+		id, name string
+		address  netip.AddrPort
 	}
 	old := p.view.Load()
 	known := make(map[identity]*Server, len(old.members))
 	for _, m := range old.members {
-		known[identity{m.Name, m.Address}] = m.Server
+		known[identity{m.ID, m.Name, m.Address}] = m.Server
 	}
 	members := make([]Member, 0, len(spec.Servers))
 	for _, s := range spec.Servers {
-		server := known[identity{s.Name, s.Address}]
+		id := identity{s.ID, s.Name, s.Address}
+		server := known[id]
+		delete(known, id)
 		if server == nil {
-			server = &Server{Name: s.Name, Address: s.Address}
-			server.machine = health.New(spec.Fall, spec.Rise)
+			server = newServer(s)
+			server.machine = health.New(spec.Health.Fall, spec.Health.Rise)
+			// A pool's first servers don't ramp, or a node would start slow;
+			// one that joins servers that are warm does.
+			server.cold = len(old.members) > 0
 		}
-		server.mu.Lock()
-		switch {
-		case !spec.Checked:
-			// Results of checks that no longer run must not outlive them.
-			server.machine, server.lastReason, server.lastCheck = health.New(1, 1), "", time.Time{}
-		default:
-			server.machine.Retune(spec.Fall, spec.Rise)
-		}
-		server.mu.Unlock()
-		members = append(members, Member{Server: server, Weight: s.Weight, Backup: s.Backup})
+		server.configure(&spec, s.State)
+		members = append(members, Member{
+			Server: server, Weight: s.Weight, Backup: s.Backup, State: s.State, Created: s.Created, MaxInFlight: s.MaxInFlight,
+		})
+	}
+	for _, gone := range known {
+		gone.retire()
 	}
 	p.spec = spec
-	p.rebuild(members)
+	now := Now()
+	standings, _ := p.assess(members, now)
+	p.build(members, standings, now)
+	p.poke()
 }
 
-// rebuild chooses anew who takes work. The caller holds p.mu.
-func (p *Pool) rebuild(members []Member) {
-	old := p.view.Load()
-	candidates := make([]balance.Candidate, len(members))
-	for i, m := range members {
-		candidates[i] = balance.Candidate{
-			Weight: m.Weight, Backup: m.Backup,
-			Usable: !p.spec.Checked || m.Health().State == health.Healthy,
-		}
+// Observe takes the result of an active check of s, and says when the next
+// one is due: wait, counted from the start of this one. down says that the
+// server is out by its checks.
+func (p *Pool) Observe(s *Server, ok bool, reason string, at time.Time) (wait time.Duration, down bool) {
+	c := &p.view.Load().health
+	s.mu.Lock()
+	if !s.checked {
+		s.mu.Unlock()
+		return c.Interval, false // overtaken by a configuration change
 	}
-	choice := balance.Choose(candidates, p.spec.FailOpen)
-	weights := make([]int, len(choice.Active))
-	for i, a := range choice.Active {
-		weights[i] = members[a].Weight
-	}
-	p.view.Store(&view{
-		members: members,
-		checked: p.spec.Checked,
-		choice:  choice,
-		picker:  balance.NewRoundRobin(weights, old.picker.Position()),
-	})
-	if old.choice.Tier == choice.Tier || old.choice.Tier == "" && choice.Tier == balance.Primary {
-		return
-	}
-	switch choice.Tier {
-	case balance.Primary:
-		p.log.Info("pool is served by its primary servers again", "servers", len(choice.Active))
-	case balance.Backup:
-		p.log.Warn("no primary server is usable: backup takes over", "server", members[choice.Active[0]].Name)
-	case balance.FailOpen:
-		// Before the first results this is how a pool begins, not an incident.
-		if p.allChecked(members) {
-			p.log.Error("no server is healthy: failing open to all of them", "servers", len(choice.Active))
-		}
-	case balance.None:
-		p.log.Error("no server may take work: requests are refused", "servers", len(members))
-	}
-}
-
-func (p *Pool) allChecked(members []Member) bool {
-	for _, m := range members {
-		if !m.Health().Checked {
-			return false
-		}
-	}
-	return true
-}
-
-// Observe takes the result of an active check of s, made at a given time.
-func (p *Pool) Observe(s *Server, ok bool, reason string, at time.Time) {
-	p.mu.Lock()
-	members := p.view.Load().members
-	if !p.spec.Checked || !contains(members, s) {
-		p.mu.Unlock()
-		return // a check that was overtaken by a configuration change
-	}
-	before, after, first := s.observe(ok, reason, at)
-	if before != after {
+	before, first := s.machine.State(), !s.machine.Checked()
+	changed := s.machine.Observe(ok)
+	after := s.machine.State()
+	s.lastCheck, s.lastReason = at, reason
+	wait = c.Wait(&s.machine, rand.Float64())
+	s.mu.Unlock()
+	if changed {
 		p.log.Info("server changed state", "server", s.Name, "address", s.Address, "from", before.String(), "to", after.String(), "reason", reason)
-		p.rebuild(members)
 	}
-	p.mu.Unlock()
-	if first || before != after {
-		p.changed()
+	if changed || first {
+		p.news.Store(true)
+		p.poke()
 	}
-}
-
-func contains(members []Member, s *Server) bool {
-	for _, m := range members {
-		if m.Server == s {
-			return true
-		}
-	}
-	return false
+	return wait, after == health.Unhealthy
 }
 
 // Members returns the present servers in the order of configuration. The

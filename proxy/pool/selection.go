@@ -9,16 +9,38 @@ const maxAttempts = 16
 // a value bound to the generation of the pool at its making: take one per
 // attempt to be served, don't keep it.
 type Selection struct {
-	view  *view
-	first int // position in choice.Active
-	tried int
+	view      *view
+	key       uint64
+	preferred *Server // returned first; nil: nobody is
+	place     int     // of the next one in the walk
+	first     int     // position in choice.Active where the walk begins
+	tried     int
 }
 
-// Select makes the choice for one request or connection. It neither locks nor
-// allocates.
-func (p *Pool) Select() Selection {
+// Select makes the choice for one request or connection; key is its hash, for
+// algorithms that hash, else 0. It neither locks nor allocates.
+func (p *Pool) Select(key uint64) Selection {
+	return Selection{view: p.view.Load(), key: key}
+}
+
+// SelectFrom is Select for work that is bound to a server (see
+// [Pool.Persisted]): that one comes first. It takes nobody's turn unless the
+// walk goes on. A nil first is Select.
+func (p *Pool) SelectFrom(first *Server, key uint64) Selection {
+	return Selection{view: p.view.Load(), key: key, preferred: first}
+}
+
+// Persisted returns the server of this name if it may take the work of
+// sessions that are bound to it: it is healthy (or everyone is tried, as
+// nobody is), also when it is draining or has a weight of 0, but not under
+// maintenance. Else nil. It neither locks nor allocates.
+func (p *Pool) Persisted(name string) *Server {
 	v := p.view.Load()
-	return Selection{view: v, first: v.picker.Pick(0, 0)}
+	i, ok := v.names[name]
+	if !ok || !v.members[i].persisted {
+		return nil
+	}
+	return v.members[i].Server
 }
 
 // Next returns the next server to try: first the one whose turn it is, then
@@ -26,12 +48,32 @@ func (p *Pool) Select() Selection {
 // 16) have been returned. A nil first answer means that no server may take
 // work.
 func (s *Selection) Next() *Server {
-	if s.view == nil || s.first < 0 || s.tried >= maxAttempts {
+	if s.view == nil || s.tried >= maxAttempts {
 		return nil
 	}
-	active, spare := s.view.choice.Active, s.view.choice.Spare
-	i := s.tried
 	s.tried++
+	if s.tried == 1 && s.preferred != nil {
+		return s.preferred
+	}
+	next := s.walk()
+	if next != nil && next == s.preferred {
+		next = s.walk()
+	}
+	return next
+}
+
+// walk goes round the active servers from the one that was picked, then
+// through the spare ones.
+func (s *Selection) walk() *Server {
+	active, spare := s.view.choice.Active, s.view.choice.Spare
+	if s.place == 0 {
+		s.first = s.view.spread.pick(s.key)
+	}
+	if s.first < 0 {
+		return nil
+	}
+	i := s.place
+	s.place++
 	switch {
 	case i < len(active):
 		return s.view.members[active[(s.first+i)%len(active)]].Server

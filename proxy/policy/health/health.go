@@ -1,5 +1,7 @@
-// Package health decides from a row of check results whether a server is
-// healthy. It is pure: no clock, no sockets, no names.
+// Package health decides whether a server takes work, and how much: by rows of
+// check results ([Machine]), by the failures of requests ([Passive],
+// [Ejector]), by the time since it came back ([Ramp]), and by the operator's
+// word ([Admin]). It is pure: no clock, no sockets, no names.
 package health
 
 // State is what the checks say of a server.
@@ -92,6 +94,10 @@ func (m *Machine) State() State { return m.state }
 
 // Checked reports whether there was any result yet.
 func (m *Machine) Checked() bool { return m.checked }
+
+// Pending reports whether results that speak against the present state are
+// being counted.
+func (m *Machine) Pending() bool { return m.row > 0 || m.state == Unknown && m.failures > 0 }
 
 // Failures is the number of failed checks in a row, 0 after a success.
 func (m *Machine) Failures() int { return m.failures }
