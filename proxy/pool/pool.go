@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/clock"
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
@@ -72,13 +73,8 @@ func New(name string, log *slog.Logger, changed func()) *Pool {
 // Name is the pool's name.
 func (p *Pool) Name() string { return p.name }
 
-// epoch is long ago, so that Now is above 0 also under testing/synctest, whose
-// clock begins in the year 2000.
-var epoch = time.Now().Add(-50 * 365 * 24 * time.Hour)
-
-// Now is the monotonic scale of [Outcome.Now], and of all times of a pool. It
-// is the same for the whole process, and never 0.
-func Now() time.Duration { return time.Since(epoch) }
+// Now is the scale of [Outcome.Now], and of all times of a pool.
+func Now() time.Duration { return clock.Now() }
 
 // Run draws the consequences of what is observed, and of the passing of time,
 // until ctx ends. Without it the pool stays as the last Update made it.

@@ -23,7 +23,7 @@ type Loop interface {
 	Dial(address netip.AddrPort, h Handler) Conn
 	// Now is the time at which the present round of callbacks began. It is
 	// monotonic, and counts from a beginning that all loops of the process
-	// share: see Monotonic.
+	// share: package clock.
 	Now() time.Duration
 	// Arm calls t's function once, at the earliest after d, at the latest some
 	// tens of milliseconds later. A timer that was armed already is moved.

@@ -94,5 +94,7 @@ func (w *Wheel) Next(now time.Duration) (time.Duration, bool) {
 			return max(time.Duration(w.now+i)*Tick-now, 0), true
 		}
 	}
-	return wheelSlots * Tick, true
+	// From the tick that was run last, not from now, which may be within the
+	// next one: a timer of just a turn is due then.
+	return max(time.Duration(w.now+wheelSlots)*Tick-now, 0), true
 }

@@ -84,3 +84,16 @@ func TestWheelJumpsOverALongPause(t *testing.T) {
 		t.Error("Next announces a timer, none is armed")
 	}
 }
+
+// A timer of a turn stands in the slot that was run last, where Next did not
+// look, and counted the turn from now: up to a tick too late.
+func TestWheelDoesNotSleepOverATimerOfOneTurn(t *testing.T) {
+	w := NewWheel()
+	now := 8946 * time.Millisecond
+	w.Advance(now)
+	timer := &Timer{Fire: func() {}}
+	w.Arm(timer, now, 25313*time.Millisecond-now)
+	if d, _ := w.Next(now); now+d > 25328*time.Millisecond {
+		t.Errorf("Next says %v at %v, the timer's tick is at 25.328s", d, now)
+	}
+}

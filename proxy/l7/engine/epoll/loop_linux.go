@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pharos-lb/pharos/proxy/clock"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/socket"
 )
@@ -74,7 +75,7 @@ func New() (*Loop, error) {
 		_ = unix.Close(epfd)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &Loop{epfd: epfd, wakefd: wakefd, now: engine.Monotonic(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
+	l := &Loop{epfd: epfd, wakefd: wakefd, now: clock.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
 	l.slots = append(l.slots, slot{}) // slot 0 is wakefd
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
 	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wakefd, &ev); err != nil {
@@ -96,7 +97,7 @@ func (l *Loop) Run(done func() bool) error {
 		if err != nil {
 			return err
 		}
-		l.now = engine.Monotonic()
+		l.now = clock.Now()
 		for i := range events[:n] {
 			l.dispatch(&events[i])
 		}
@@ -122,7 +123,7 @@ func (l *Loop) wait(events []unix.EpollEvent) (int, error) {
 		return 0, os.NewSyscallError("epoll_wait", errno)
 	}
 	timeout := -1
-	if d, ok := l.wheel.Next(engine.Monotonic()); ok {
+	if d, ok := l.wheel.Next(clock.Now()); ok {
 		timeout = int((d + time.Millisecond - 1) / time.Millisecond)
 	}
 	l.mu.Lock()

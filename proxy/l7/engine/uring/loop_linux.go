@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pharos-lb/pharos/proxy/clock"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/socket"
 )
@@ -116,7 +117,7 @@ func New() (*Loop, error) {
 		b.close()
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &Loop{ring: r, buffers: b, wakefd: wakefd, now: engine.Monotonic(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
+	l := &Loop{ring: r, buffers: b, wakefd: wakefd, now: clock.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
 	l.slots = append(l.slots, slot{}) // slot 0 is nobody's
 	return l, nil
 }
@@ -146,7 +147,7 @@ func (l *Loop) Run(done func() bool) error {
 
 // round handles what has come.
 func (l *Loop) round() {
-	l.now = engine.Monotonic()
+	l.now = clock.Now()
 	for {
 		c, ok := l.ring.pop()
 		if !ok {
@@ -169,7 +170,7 @@ func (l *Loop) wait() error {
 	w := await{events: l.instant + 1, timeout: -1}
 	l.instant = 0
 	batch := l.pace.Batch(l.now)
-	if d, ok := l.wheel.Next(engine.Monotonic()); ok {
+	if d, ok := l.wheel.Next(clock.Now()); ok {
 		w.timeout = d
 	}
 	l.asleep.Store(true)
