@@ -13,6 +13,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/check"
+	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
 
@@ -35,7 +36,7 @@ func proxyConfig(c registry.Config) proxy.Config {
 		out.Listeners = append(out.Listeners, pl)
 	}
 	for _, p := range c.Pools {
-		pp := proxy.Pool{Name: p.Name, Balance: string(p.Balance)}
+		pp := proxy.Pool{Name: p.Name, Balance: balance.Config{Algorithm: balance.Algorithm(p.Balance)}}
 		if h := p.HealthCheck; h != nil {
 			pp.Check = checkSpec(*h)
 			pp.Health = health.Config{Interval: h.Interval, Timeout: h.Timeout, Fall: h.Fall, Rise: h.Rise}

@@ -12,6 +12,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/check"
+	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/site"
 )
@@ -101,7 +102,7 @@ func TestProxyConfig(t *testing.T) {
 			HTTP:      site.HTTP{Log: true},
 		}},
 		Pools: []proxy.Pool{{
-			Name: "app", Balance: "round_robin",
+			Name: "app", Balance: balance.Config{Algorithm: balance.RoundRobinName},
 			Check:  &check.Spec{Kind: check.KindHTTP, Path: "/healthz", Expect: []check.StatusRange{{From: 200, To: 200}}},
 			Health: health.Config{Interval: time.Second, Timeout: time.Second, Fall: 3, Rise: 5},
 			Servers: []proxy.Server{

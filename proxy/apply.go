@@ -234,7 +234,7 @@ func (p *Proxy) applyPools(config []Pool) map[string]*servedPool {
 		if s == nil {
 			s = p.newPool(c.Name)
 		}
-		spec := pool.Spec{Checked: c.Check != nil, Health: c.Health, FailOpen: !c.FailClosed}
+		spec := pool.Spec{Checked: c.Check != nil, Health: c.Health, FailOpen: !c.FailClosed, Balance: c.Balance, Limits: c.Limits}
 		for _, server := range c.Servers {
 			spec.Servers = append(spec.Servers, pool.ServerSpec(server))
 		}

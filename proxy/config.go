@@ -39,10 +39,6 @@ const (
 // web reports whether it is HTTP, by TLS or not.
 func (p Protocol) web() bool { return p == HTTP || p == HTTPS }
 
-// RoundRobin is smooth weighted round robin, the one way to balance so far,
-// and what an empty Pool.Balance means.
-const RoundRobin = "round_robin"
-
 // Listener accepts connections on one or more addresses.
 type Listener struct {
 	Name      string
@@ -91,7 +87,8 @@ type Target struct {
 // Pool is a set of servers to balance over.
 type Pool struct {
 	Name    string
-	Balance string      // "round_robin"
+	Balance balance.Config
+	Limits  shed.Config // of what is in flight, on this node
 	Check   *check.Spec // nil: servers are not checked, and count as healthy until requests fail
 	Health  health.Config
 	// FailClosed refuses requests while no server is healthy; else all servers

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/check"
+	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
 
@@ -249,7 +250,7 @@ func TestApplyReportsEveryFault(t *testing.T) {
 	p := start(t, Config{})
 	err := p.Apply(t.Context(), Config{
 		Listeners: []Listener{{Name: "x", Protocol: "smtp", Pool: "nowhere"}},
-		Pools:     []Pool{{Name: "p", Balance: "guess", Servers: []Server{{Name: "s", Address: anyPort, Weight: 999}}}},
+		Pools:     []Pool{{Name: "p", Balance: balance.Config{Algorithm: "guess"}, Servers: []Server{{Name: "s", Address: anyPort, Weight: 999}}}},
 	})
 	for _, want := range []string{
 		"listeners[0].protocol", "listeners[0].pool", "listeners[0].addresses",

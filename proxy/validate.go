@@ -28,8 +28,11 @@ func (c Config) Validate() error {
 			fault(at+".name", "%q is used by another pool", p.Name)
 		}
 		pools[p.Name] = true
-		if p.Balance != "" && p.Balance != RoundRobin {
-			fault(at+".balance", "%q is not known: use %q", p.Balance, RoundRobin)
+		if err := p.Balance.Validate(); err != nil {
+			fault(at+".balance", "%v", err)
+		}
+		if err := p.Limits.Validate(); err != nil {
+			fault(at+".limits", "%v", err)
 		}
 		if p.Check != nil {
 			p.Check.Validate(func(field, reason string) { fault(at+".check."+field, "%s", reason) })

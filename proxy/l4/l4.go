@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
@@ -112,16 +114,16 @@ func (f *Forwarder) serve(client *net.TCPConn, l *listener.Listener) {
 // it ended by its own ends' will.
 func (f *Forwarder) forward(ctx context.Context, c *connection, l *listener.Listener) bool {
 	defer func() { _ = c.client.Close() }()
-	server, chosen := f.connect(ctx, l)
+	p := l.Site().Pool
+	server, chosen := f.connect(ctx, l, p, c.client)
 	if server == nil {
 		// Reset: the client must not take this for an empty answer.
 		_ = c.client.SetLinger(0)
 		return false
 	}
 	defer func() { _ = server.Close() }()
-	chosen.InFlight.Add(1)
 	chosen.Connections.Add(1)
-	defer chosen.InFlight.Add(-1)
+	defer func() { p.End(chosen, pool.Outcome{Kind: pool.OK}) }()
 	if !c.attach(server) {
 		return false
 	}
@@ -140,20 +142,28 @@ func (f *Forwarder) forward(ctx context.Context, c *connection, l *listener.List
 
 // connect dials the servers that may take the connection, in turn: nothing
 // was sent yet, so a dead server costs the client no more than time.
-func (f *Forwarder) connect(ctx context.Context, l *listener.Listener) (*net.TCPConn, *pool.Server) {
-	p := l.Site().Pool
-	sel := p.Select(0)
+// It has begun at the server that it returns.
+func (f *Forwarder) connect(ctx context.Context, l *listener.Listener, p *pool.Pool, client *net.TCPConn) (*net.TCPConn, *pool.Server) {
+	peer, _ := netip.ParseAddrPort(client.RemoteAddr().String())
+	sel := p.Select(balance.AddrKey(peer.Addr()), pool.Now())
 	tried := 0
 	for s := sel.Next(); s != nil; s = sel.Next() {
+		if !p.Begin(s) {
+			continue
+		}
 		tried++
+		began := pool.Now()
 		d := net.Dialer{Timeout: f.timeouts.Connect}
 		conn, err := d.DialContext(ctx, "tcp", s.Address.String())
 		if err == nil {
 			return conn.(*net.TCPConn), s
 		}
 		if ctx.Err() != nil {
+			p.End(s, pool.Outcome{Kind: pool.Cancelled})
 			return nil, nil
 		}
+		now := pool.Now()
+		p.End(s, pool.Outcome{Kind: pool.ConnectFailed, Latency: now - began, Now: now})
 		if muted, log := s.LogFailure(time.Now()); log {
 			f.log.Warn("connecting to a server failed", "listener", l.Name, "pool", p.Name(), "server", s.Name, "address", s.Address, "error", err, "not_logged", muted)
 		}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/clock"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/listener"
@@ -82,8 +83,10 @@ type exchange struct {
 	down downstream
 	peer netip.AddrPort // the other end of the client's connection
 
-	// timer looks from time to time whether anything has moved.
-	timer engine.Timer
+	// timer looks from time to time whether anything has moved, or bounds the
+	// wait in a queue.
+	timer  engine.Timer
+	waiter shed.Waiter // for the pool's gate
 	// request is the head as it goes to a server: HTTP/1.1, whatever is spoken
 	// there, and kept until the end, since it may be sent again.
 	request []byte
@@ -104,6 +107,7 @@ type progress struct {
 	spoken     string     // the client's protocol and version
 	generation uint32
 
+	waited             time.Duration // in the queue
 	began, sent, first time.Duration // the request's head was read; it went to the server; the first byte came back
 	moved              time.Duration // when anything moved last
 	bytesIn, bytesOut  int64         // of the bodies
@@ -119,8 +123,13 @@ type progress struct {
 	headDone    bool // the response's final head was passed on
 	responded   bool // anything of the response was
 
+	key       uint64 // hash of the request, for the choice of a server
+	queued    bool   // waits for the pool's gate
+	admitted  bool   // holds a slot of it
 	selection pool.Selection
-	server    *pool.Server
+	server    *pool.Server // holds a slot of it
+	full      bool         // a server was passed over, which is at its limit
+	outcome   pool.OutcomeKind
 	up        upstream // nil: none
 	timedOut  bool     // the last connect failed for time
 	tried     int
@@ -235,16 +244,71 @@ func (x *exchange) forward(target *pool.Pool, req *http1.Request) {
 		end := len(x.request) - len("\r\n\r\n")
 		x.protocol = x.request[end-n : end]
 	}
+	x.key = target.Key(&x.w.view)
 	if x.rule != nil && x.rule.Mirror != nil {
 		x.mirrored()
 	}
 	x.start(target)
 }
 
-// start sends the request, whose head was written, to a server of target.
+// start has the request, whose head was written, admitted to target.
 func (x *exchange) start(target *pool.Pool) {
+	now := x.w.loop.Now()
 	x.pool = target
-	x.selection = target.Select(0)
+	target.Requested(now)
+	waiter := &x.waiter
+	if x.isCopy {
+		waiter = nil // a copy does not wait
+	} else if waiter.Wake == nil {
+		waiter.Wake = x.wake
+	}
+	switch v := target.Gate().Admit(waiter, now); v {
+	case shed.Admitted:
+		x.enter()
+	case shed.Queued:
+		x.queued = true
+		x.w.loop.Arm(&x.timer, target.QueueTimeout())
+	default:
+		x.saturated(v)
+	}
+}
+
+// saturated turns the request away for the pool's sake.
+func (x *exchange) saturated(v shed.Verdict) {
+	why := poolFull
+	switch v {
+	case shed.QueueFull:
+		why = queueFull
+	case shed.QueueTimeout, shed.Canceled:
+		why = queueTimeout
+	case shed.ServersFull:
+		why = serversFull
+	}
+	x.shed(503, why, x.pool.Gate().RetryAfter(x.w.loop.Now()))
+}
+
+// wake is called on any goroutine when it is the request's turn.
+func (x *exchange) wake() {
+	target := x.pool
+	if !x.w.loop.Post(x.woken) && x.waiter.Claim() {
+		target.Leave(clock.Now()) // the loop has ended
+	}
+}
+
+func (x *exchange) woken() {
+	if x.waiter.Claim() {
+		x.queued = false
+		x.enter()
+	}
+}
+
+// enter: the pool takes the request.
+func (x *exchange) enter() {
+	now := x.w.loop.Now()
+	x.admitted = true
+	x.moved = now
+	x.waited = now - x.began
+	x.selection = x.pool.Select(x.key, now)
 	x.w.loop.Arm(&x.timer, x.site.HTTP.Exchange)
 	x.tryNext()
 }
@@ -267,9 +331,11 @@ const freshEnough = time.Second
 
 // tryNext sends the request to the next server that may take it.
 func (x *exchange) tryNext() {
-	server := x.selection.Next()
+	server := x.nextServer()
 	if server == nil {
 		switch {
+		case x.tried == 0 && x.full:
+			x.saturated(shed.ServersFull)
 		case x.tried == 0:
 			x.fail(503, noServer)
 		case x.timedOut:
@@ -280,7 +346,7 @@ func (x *exchange) tryNext() {
 		return
 	}
 	x.tried++
-	x.charge(server)
+	x.server, x.outcome = server, pool.Cancelled
 	within := freshEnough
 	if x.replayable {
 		within = 0
@@ -294,15 +360,33 @@ func (x *exchange) tryNext() {
 	x.up = x.w.dial(server, x)
 }
 
-// charge counts the exchange on server instead of the one before.
-func (x *exchange) charge(server *pool.Server) {
-	if x.server != nil {
-		x.server.InFlight.Add(-1)
+// nextServer takes a slot of the next server that has one.
+func (x *exchange) nextServer() *pool.Server {
+	x.leaveServer()
+	for {
+		server := x.selection.Next()
+		if server == nil || x.pool.Begin(server) {
+			return server
+		}
+		x.full = true
 	}
-	x.server = server
-	if server != nil {
-		server.InFlight.Add(1)
+}
+
+// leaveServer gives the server's slot back, and tells how it went.
+func (x *exchange) leaveServer() {
+	if x.server == nil {
+		return
 	}
+	now := x.w.loop.Now()
+	o := pool.Outcome{Kind: x.outcome, Now: now}
+	switch {
+	case x.outcome == pool.OK:
+		o.Status, o.Latency = x.status, x.first-x.sent
+	case x.sent > 0:
+		o.Latency = now - x.sent
+	}
+	x.pool.End(x.server, o)
+	x.server = nil
 }
 
 // opened: a new connection to the server stands.
@@ -350,6 +434,10 @@ func (x *exchange) head(res *http1.Response) {
 	x.headDone, x.responded = true, true
 	x.status = res.Status
 	x.first = x.w.loop.Now()
+	x.outcome = pool.OK
+	if res.Status < 500 {
+		x.pool.Answered(x.first-x.sent, x.first)
+	}
 	x.down.head(res)
 }
 
@@ -366,7 +454,7 @@ func (x *exchange) switched(res *http1.Response) bool {
 		return false
 	}
 	x.headDone, x.responded, x.tunnel = true, true, true
-	x.status, x.first = res.Status, x.w.loop.Now()
+	x.status, x.first, x.outcome = res.Status, x.w.loop.Now(), pool.OK
 	x.w.loop.Arm(&x.timer, x.site.HTTP.Tunnel)
 	x.down.switched(res)
 	return true
@@ -384,6 +472,13 @@ func (x *exchange) drained() {
 // broke. It was dropped already.
 func (x *exchange) upstreamFailed(u upstream, err error) {
 	x.up = nil
+	x.outcome = pool.Broken
+	if !u.open() {
+		x.outcome = pool.ConnectFailed
+		if err == errTimeout {
+			x.outcome = pool.TimedOut
+		}
+	}
 	switch {
 	case !x.active:
 	case x.tunnel:
@@ -401,7 +496,7 @@ func (x *exchange) upstreamFailed(u upstream, err error) {
 		// way (RFC 9112 section 9.3.1): a new one tells how the server is.
 		x.retried = true
 		x.up = x.w.dial(x.server, x)
-	case !x.elsewhere:
+	case !x.elsewhere && x.pool.MaySendAgain(x.w.loop.Now()):
 		// It took the connection and broke it without a byte: it is dying.
 		// Another one may answer; one more try, not a walk through the pool.
 		x.elsewhere = true
@@ -416,6 +511,7 @@ func (x *exchange) malformed(err *http1.Error) {
 	if muted, log := x.server.LogFailure(time.Now()); log {
 		x.w.log.Warn("a server's response is malformed", "listener", x.l.Name, "server", x.server.Name, "address", x.server.Address, "reason", err.Reason, "not_logged", muted)
 	}
+	x.outcome = pool.Broken
 	x.fail(502, serverMalformed)
 }
 
@@ -483,7 +579,15 @@ func (x *exchange) release() {
 	if !x.isCopy {
 		x.w.inFlight.Add(-1)
 	}
-	x.charge(nil)
+	if x.queued {
+		x.queued = false
+		x.admitted = x.pool.Gate().Cancel(&x.waiter, x.w.loop.Now()) == shed.Admitted
+	}
+	x.leaveServer()
+	if x.admitted {
+		x.admitted = false
+		x.pool.Leave(x.w.loop.Now())
+	}
 	if u := x.up; u != nil {
 		x.up = nil
 		u.abort()
@@ -508,6 +612,16 @@ func (x *exchange) expired() {
 	if !x.active {
 		return
 	}
+	if x.queued {
+		v := x.pool.Gate().Cancel(&x.waiter, x.w.loop.Now())
+		x.queued = false
+		if v == shed.Admitted {
+			x.enter()
+		} else {
+			x.saturated(v)
+		}
+		return
+	}
 	limit := x.site.HTTP.Exchange
 	if x.tunnel {
 		limit = x.site.HTTP.Tunnel
@@ -518,6 +632,7 @@ func (x *exchange) expired() {
 	case !x.requestDone:
 		x.fail(408, requestTimeout)
 	default:
+		x.outcome = pool.TimedOut
 		x.fail(504, serverTimeout)
 	}
 }

@@ -48,7 +48,7 @@ func (x *exchange) record(why reason) {
 		At: w.wall(), Listener: x.l.Name, Client: netip.AddrPortFrom(x.client, 0), Protocol: x.spoken, Secure: x.site.HTTP.Secure,
 		Method: a.text[:a.method], Host: a.text[a.method:a.host], Target: a.text[a.host:a.target], Agent: a.text[a.target:a.name],
 		Status: x.status, Tries: x.tried, BytesIn: x.bytesIn, BytesOut: x.bytesOut,
-		Total: now - x.began,
+		Wait: x.waited, Total: now - x.began,
 	}
 	if x.client == x.peer.Addr() {
 		r.Client = x.peer

@@ -50,6 +50,7 @@ func (p *Pool) Begin(s *Server) bool {
 		s.InFlight.Add(-1)
 		return false
 	}
+	s.load.Begin()
 	return true
 }
 
@@ -75,7 +76,19 @@ func (p *Pool) try(s *Server) bool {
 // outcome that changes nothing, above all a success while nothing is held
 // against the server, costs neither a lock nor an allocation.
 func (p *Pool) End(s *Server, o Outcome) {
+	s.load.End()
 	s.InFlight.Add(-1)
+	if s.aside.Load() {
+		p.poke() // see capacity
+	}
+	if o.Latency > 0 && o.Now > 0 {
+		switch {
+		case o.Kind == OK && o.Status < 500, o.Kind == TimedOut:
+			s.load.Observe(o.Now, o.Latency)
+		case o.Kind != Cancelled:
+			s.load.Fail(o.Now, o.Latency)
+		}
+	}
 	heeds := s.heeds.Load()
 	switch {
 	case o.Kind == OK && o.Status < 500:

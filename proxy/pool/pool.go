@@ -22,6 +22,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/clock"
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/policy/shed"
 )
 
 // Spec is what is configured of a pool.
@@ -29,6 +30,8 @@ type Spec struct {
 	Checked  bool // the servers are checked actively; else they count as healthy
 	Health   health.Config
 	FailOpen bool // nobody usable: try everyone rather than no one
+	Balance  balance.Config
+	Limits   shed.Config
 	Servers  []ServerSpec
 }
 
@@ -55,6 +58,8 @@ type Pool struct {
 	wake chan struct{}        // there is something to draw consequences of
 	news atomic.Bool          // tell changed, whether or not the view changes
 
+	limits limits
+
 	mu     sync.Mutex // serialises the makers of views
 	spec   Spec
 	ramped time.Duration // when factors of ramps were last set
@@ -65,7 +70,7 @@ type Pool struct {
 // after any server's health changed or its first check came in; it must not
 // block.
 func New(name string, log *slog.Logger, changed func()) *Pool {
-	p := &Pool{name: name, log: log.With("pool", name), changed: changed, wake: make(chan struct{}, 1)}
+	p := &Pool{name: name, log: log.With("pool", name), changed: changed, wake: make(chan struct{}, 1), limits: newLimits()}
 	p.view.Store(&view{})
 	return p
 }
@@ -120,7 +125,8 @@ func (p *Pool) poke() {
 func (p *Pool) Update(spec Spec) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	spec.Health = spec.Health.WithDefaults()
+	spec.Health, spec.Balance, spec.Limits = spec.Health.WithDefaults(), spec.Balance.WithDefaults(), spec.Limits.WithDefaults()
+	p.limits.configure(spec.Limits)
 	if len(spec.Servers) == 1 {
 		spec.Health.MaxFails = 0 // as nginx: the only server is never given up
 	}
@@ -146,8 +152,12 @@ func (p *Pool) Update(spec Spec) {
 			server.cold = len(old.members) > 0
 		}
 		server.configure(&spec, s.State)
+		limit := s.MaxInFlight
+		if limit == 0 {
+			limit = spec.Limits.ServerMaxInFlight
+		}
 		members = append(members, Member{
-			Server: server, Weight: s.Weight, Backup: s.Backup, State: s.State, Created: s.Created, MaxInFlight: s.MaxInFlight,
+			Server: server, Weight: s.Weight, Backup: s.Backup, State: s.State, Created: s.Created, MaxInFlight: limit,
 		})
 	}
 	for _, gone := range known {

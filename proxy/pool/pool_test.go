@@ -24,7 +24,7 @@ func spec(checked bool, servers ...ServerSpec) Spec {
 // look draws the consequences of what was observed, as Run does.
 func look(p *Pool) { p.step(Now()) }
 
-func walk(p *Pool) []string { return names(p.Select(0)) }
+func walk(p *Pool) []string { return names(p.Select(0, Now())) }
 
 func names(sel Selection) []string {
 	var names []string
@@ -265,7 +265,7 @@ func TestSelectFromBeginsWithTheServerOfTheSession(t *testing.T) {
 	p := New("web", quiet, func() {})
 	p.Update(spec(false, a, b, c))
 	for range 3 { // takes nobody's turn
-		sel := p.SelectFrom(p.Persisted("b"), 0)
+		sel := p.SelectFrom(p.Persisted("b"), 0, Now())
 		if s := sel.Next(); s.Name != "b" {
 			t.Errorf("first = %s, want b", s.Name)
 		}
@@ -273,13 +273,13 @@ func TestSelectFromBeginsWithTheServerOfTheSession(t *testing.T) {
 	if got, want := walk(p), []string{"a", "b", "c"}; !slices.Equal(got, want) {
 		t.Errorf("walk after sessions that stayed = %v, want %v", got, want)
 	}
-	if got, want := names(p.SelectFrom(p.Persisted("b"), 0)), []string{"b", "a", "c"}; !slices.Equal(got, want) {
+	if got, want := names(p.SelectFrom(p.Persisted("b"), 0, Now())), []string{"b", "a", "c"}; !slices.Equal(got, want) {
 		t.Errorf("walk from b = %v, want %v", got, want)
 	}
-	if got, want := names(p.SelectFrom(p.Persisted("c"), 0)), []string{"c", "a", "b"}; !slices.Equal(got, want) {
+	if got, want := names(p.SelectFrom(p.Persisted("c"), 0, Now())), []string{"c", "a", "b"}; !slices.Equal(got, want) {
 		t.Errorf("walk from the backup = %v, want %v", got, want)
 	}
-	if got, want := names(p.SelectFrom(nil, 0)), []string{"b", "a", "c"}; !slices.Equal(got, want) {
+	if got, want := names(p.SelectFrom(nil, 0, Now())), []string{"b", "a", "c"}; !slices.Equal(got, want) {
 		t.Errorf("walk from nobody = %v, want %v", got, want)
 	}
 }
@@ -288,10 +288,10 @@ func TestSelectDoesNotAllocate(t *testing.T) {
 	p := New("web", quiet, func() {})
 	p.Update(spec(false, a, b))
 	for name, f := range map[string]func(){
-		"Select":     func() { s := p.Select(0); s.Next() },
-		"SelectFrom": func() { s := p.SelectFrom(p.Persisted("b"), 0); s.Next(); s.Next() },
+		"Select":     func() { s := p.Select(0, Now()); s.Next() },
+		"SelectFrom": func() { s := p.SelectFrom(p.Persisted("b"), 0, Now()); s.Next(); s.Next() },
 		"a walk": func() {
-			s := p.Select(0)
+			s := p.Select(0, Now())
 			for s.Next() != nil {
 			}
 		},
@@ -312,7 +312,7 @@ func BenchmarkSelect(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			sel := p.Select(0)
+			sel := p.Select(0, Now())
 			sel.Next()
 		}
 	})

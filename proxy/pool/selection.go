@@ -1,5 +1,11 @@
 package pool
 
+import (
+	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
+)
+
 // maxAttempts bounds how many servers are tried for one request or
 // connection, so that a large pool that is down as a whole costs a client a
 // bounded time.
@@ -11,6 +17,7 @@ const maxAttempts = 16
 type Selection struct {
 	view      *view
 	key       uint64
+	now       time.Duration
 	preferred *Server // returned first; nil: nobody is
 	place     int     // of the next one in the walk
 	first     int     // position in choice.Active where the walk begins
@@ -18,16 +25,21 @@ type Selection struct {
 }
 
 // Select makes the choice for one request or connection; key is its hash, for
-// algorithms that hash, else 0. It neither locks nor allocates.
-func (p *Pool) Select(key uint64) Selection {
-	return Selection{view: p.view.Load(), key: key}
+// algorithms that hash, else 0: see [Pool.Key]. now is as of [Now]. It neither
+// locks nor allocates.
+func (p *Pool) Select(key uint64, now time.Duration) Selection {
+	return Selection{view: p.view.Load(), key: key, now: now}
 }
+
+// Key is the hash of a request for Select, 0 if the pool is not balanced by a
+// hash. For work that is no request, it is balance.AddrKey's.
+func (p *Pool) Key(r policy.Request) uint64 { return p.view.Load().keyer.Key(r) }
 
 // SelectFrom is Select for work that is bound to a server (see
 // [Pool.Persisted]): that one comes first. It takes nobody's turn unless the
 // walk goes on. A nil first is Select.
-func (p *Pool) SelectFrom(first *Server, key uint64) Selection {
-	return Selection{view: p.view.Load(), key: key, preferred: first}
+func (p *Pool) SelectFrom(first *Server, key uint64, now time.Duration) Selection {
+	return Selection{view: p.view.Load(), key: key, now: now, preferred: first}
 }
 
 // Persisted returns the server of this name if it may take the work of
@@ -67,7 +79,10 @@ func (s *Selection) Next() *Server {
 func (s *Selection) walk() *Server {
 	active, spare := s.view.choice.Active, s.view.choice.Spare
 	if s.place == 0 {
-		s.first = s.view.spread.pick(s.key)
+		s.first = -1
+		if s.view.picker != nil {
+			s.first = s.view.picker.Pick(s.key, s.now)
+		}
 	}
 	if s.first < 0 {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
 
@@ -28,6 +29,8 @@ type Server struct {
 	// never, while there is nothing that it would change.
 	heeds atomic.Int64
 	limit atomic.Int64 // of InFlight; 0: none
+	aside atomic.Bool  // takes no work now: what it has is not counted against the others
+	load  balance.Load // what the balancing goes by
 	gate  atomic.Uint32
 
 	logged atomic.Int64  // Unix nanoseconds of the last logged failure

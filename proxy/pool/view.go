@@ -7,6 +7,7 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/policy/shed"
 )
 
 // Member is a server and what the present configuration says of it.
@@ -34,8 +35,10 @@ type view struct {
 	checked   bool
 	health    health.Config // with its defaults
 	passive   bool          // outcomes of requests are learned from
+	limits    shed.Config   // with its defaults
 	choice    balance.Choice
-	spread    spread
+	picker    balance.Picker // over choice.Active; nil: there is none
+	keyer     balance.Keyer
 	ramping   bool // someone in choice.Active is below its weight
 }
 
@@ -98,6 +101,7 @@ func (p *Pool) step(now time.Duration) (next time.Duration) {
 	if changed || p.rampDue(old, now) {
 		p.build(slices.Clone(old.members), standings, now)
 	} else {
+		p.relimit(old, now)
 		p.say(old) // the last result of a first round may be what was missing
 	}
 	if p.view.Load().ramping {
@@ -141,6 +145,8 @@ func (p *Pool) build(members []Member, standings []standing, now time.Duration) 
 		checked: p.spec.Checked,
 		health:  p.spec.Health,
 		passive: p.spec.Health.MaxFails > 0 || p.spec.Health.Outlier != nil,
+		limits:  p.spec.Limits,
+		keyer:   balance.NewKeyer(p.spec.Balance),
 	}
 	v.choice = p.choose(members, standings)
 	factors := p.ramps(v, now)
@@ -149,6 +155,7 @@ func (p *Pool) build(members []Member, standings []standing, now time.Duration) 
 		m := &members[i]
 		v.names[m.Name] = i
 		m.Effective, m.factor = 0, 1
+		m.aside.Store(true)
 		m.persisted = m.State != health.Maintenance && standings[i] >= trial
 	}
 	for i, a := range v.choice.Active {
@@ -156,15 +163,22 @@ func (p *Pool) build(members []Member, standings []standing, now time.Duration) 
 		weights[i] = m.Weight
 		m.Effective, m.factor = float64(m.Weight)*factors[i], factors[i]
 		m.persisted = true
+		m.aside.Store(false)
 		m.mark = m.Connections.Load()
 		v.ramping = v.ramping || factors[i] < 1
 	}
 	for _, m := range members {
 		m.limit.Store(int64(health.Limit(m.MaxInFlight, m.factor)))
 	}
-	v.spread = newSpread(health.Weights(weights, factors), old.spread)
+	active := make([]balance.Member, len(v.choice.Active))
+	for i, w := range health.Weights(weights, factors) {
+		m := &members[v.choice.Active[i]]
+		active[i] = balance.Member{ID: balance.Identity(m.Name, m.Address), Weight: w, Load: &m.load}
+	}
+	v.picker = balance.New(p.spec.Balance, active, old.picker)
 	p.ramped = now
 	p.view.Store(v)
+	p.relimit(v, now)
 	p.say(v)
 }
 
@@ -213,26 +227,4 @@ func (p *Pool) ramps(v *view, now time.Duration) []float64 {
 	}
 	health.Level(factors)
 	return factors
-}
-
-// spread is how a view spreads work over its active members: the one place
-// that knows the algorithm.
-type spread struct{ turns *balance.RoundRobin }
-
-// newSpread spreads over members of these weights, in place of old.
-func newSpread(weights []int, old spread) spread {
-	var start uint64
-	if old.turns != nil {
-		start = old.turns.Position()
-	}
-	return spread{balance.NewRoundRobin(weights, start)}
-}
-
-// pick returns a position among the active members, -1 if there are none. key
-// is for algorithms that hash.
-func (s spread) pick(uint64) int {
-	if s.turns == nil {
-		return -1
-	}
-	return s.turns.Pick(0, 0)
 }
