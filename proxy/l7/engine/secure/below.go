@@ -107,7 +107,10 @@ func (c *Conn) deliverHeld() {
 	}
 	c.in, c.held = c.held, nil
 	c.deliver()
-	c.held, c.in = c.in, nil
+	if len(c.in) > 0 {
+		c.held = c.in
+	}
+	c.in = nil // an empty rest would keep its array
 	if !c.ended && !c.paused && len(c.held) == 0 {
 		c.raw.Resume()
 	}
