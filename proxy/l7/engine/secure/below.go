@@ -42,12 +42,11 @@ func (b *below) Data(p []byte) {
 	case c.ended:
 	case c.shake != nil:
 		c.shake.data(p)
-	case len(c.held) > 0:
-		c.held = append(c.held, p...)
 	default:
 		c.in = p
 		c.deliver()
 		if len(c.in) > 0 {
+			// It was paused, and what came with this call will be told later.
 			c.held = append(c.held, c.in...)
 		}
 		c.in = nil
