@@ -141,8 +141,7 @@ type shared struct {
 	wake   *sync.Cond
 	bytes  [2][]byte // sent by each side
 	closed bool
-	spoke  int // who sent last
-	turns  int
+	spoke  int    // who sent last
 	passes [2]int // turns that each side began
 }
 

@@ -66,7 +66,8 @@ func (r response) der() []byte {
 		Responses []single
 	}{
 		asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, IsCompound: true, Bytes: r.issuer.RawSubject},
-		r.this.UTC(), []single{s},
+		r.this.UTC(),
+		[]single{s},
 	}))
 	sum := sha256.Sum256(data)
 	sig := must(r.signer.Sign(rand.Reader, sum[:], crypto.SHA256))

@@ -39,7 +39,8 @@ type layout struct {
 // does not hold.
 //
 // Records are of full size from the beginning (DynamicRecordSizingDisabled):
-// for 16 KiB responses, growing ones cost 3 times the CPU.
+// with growing ones, the first 16 KiB of a connection are 5 records, which
+// cost 15 % more to encrypt, and 5 system calls to send.
 func (s *Store) Server(c ServerConfig) (*tls.Config, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err

@@ -42,12 +42,11 @@ func (b *below) Data(p []byte) {
 	case c.ended:
 	case c.shake != nil:
 		c.shake.data(p)
-	case len(c.held) > 0:
-		c.held = append(c.held, p...)
 	default:
 		c.in = p
 		c.deliver()
 		if len(c.in) > 0 {
+			// It was paused, and what came with this call will be told later.
 			c.held = append(c.held, c.in...)
 		}
 		c.in = nil
@@ -107,7 +106,10 @@ func (c *Conn) deliverHeld() {
 	}
 	c.in, c.held = c.held, nil
 	c.deliver()
-	c.held, c.in = c.in, nil
+	if len(c.in) > 0 {
+		c.held = c.in
+	}
+	c.in = nil // an empty rest would keep its array
 	if !c.ended && !c.paused && len(c.held) == 0 {
 		c.raw.Resume()
 	}

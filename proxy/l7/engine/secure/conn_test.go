@@ -144,6 +144,27 @@ func TestPause(t *testing.T) {
 	})
 }
 
+// More than the loop's buffer holds comes in several calls, and a pause
+// between them keeps what was decrypted and did not fit.
+func TestRecordsLargerThanTheBuffer(t *testing.T) {
+	inBubble(t, Limits{}, func(r *rig) {
+		r.loop.plain = r.loop.plain[:1000]
+		c, s := r.connect(serverConfig(), clientConfig(0), func(s *session, _ []byte) { s.c.Pause() })
+		text := strings.Repeat("0123456789", 2000)
+		c.send(text)
+		for calls := 1; calls <= 20; calls++ {
+			if s.calls != calls || s.got.Len() != 1000*calls {
+				t.Fatalf("%d bytes in %d calls, want %d in %d", s.got.Len(), s.calls, 1000*calls, calls)
+			}
+			s.c.Resume()
+			r.settle()
+		}
+		if s.got.String() != text {
+			t.Error("it has changed")
+		}
+	})
+}
+
 // A peer that does not read: Pending tells, and Drained when it has read.
 func TestBackPressure(t *testing.T) {
 	inBubble(t, Limits{}, func(r *rig) {

@@ -433,6 +433,30 @@ func TestHandshakesInOrder(t *testing.T) {
 	})
 }
 
+// What a client sends while its handshake waits for a turn stays with it,
+// beyond a bound.
+func TestHandshakesBufferLittle(t *testing.T) {
+	inBubble(t, Limits{Running: 1}, func(r *rig) {
+		whole := hello(t)
+		first, _ := r.accept(serverConfig(), nil)
+		first.peer.Write(whole) // has the turn
+		r.engine.Run()
+		e, _ := r.accept(serverConfig(), nil)
+		const size = 1 << 20
+		e.peer.Write(whole)
+		r.engine.Run()
+		e.peer.Write(string(make([]byte, size)))
+		r.engine.Run()
+		if kept := size - e.peer.Unread(); kept > maxUnread+64<<10 {
+			t.Errorf("%d bytes were taken", kept)
+		}
+		r.settle()
+		if len(r.failures) != 1 || r.failures[0].Reason != NotTLS {
+			t.Errorf("failures %v", r.failures)
+		}
+	})
+}
+
 func TestCloseSilent(t *testing.T) {
 	inBubble(t, Limits{}, func(r *rig) {
 		old, _ := r.accept(serverConfig(), nil)

@@ -13,8 +13,9 @@ type Limits struct {
 	// beginning. Default 10 s.
 	Timeout time.Duration
 	// Running is how many compute at one time. Default: half of GOMAXPROCS, at
-	// least 1. Loops and running handshakes together should not be more than
-	// GOMAXPROCS, or loops wait for a processor, up to 10 ms.
+	// least 1. Together with the loops, they should be fewer than GOMAXPROCS,
+	// which may well be above the number of cores: a loop that finds none of
+	// Go's processors free waits up to 10 ms for one (BenchmarkFlood).
 	Running int
 	// Begun is how many may be under way; most of them wait for their peers.
 	// Each holds a goroutine, about 20 KiB in all. When another one wants to
