@@ -1,18 +1,17 @@
-// Package sticky keeps a client on its server by a cookie, as HAProxy's "cookie
-// NAME insert indirect nocache". It is pure: time and keys are given to it.
 package sticky
 
 import "time"
 
 // Config is the cookie of a pool.
 type Config struct {
-	Name     string // of the cookie, a token (RFC 6265 section 4.1.1)
+	Name     string // of the cookie, a token (RFC 6265 section 4.1.1), at most 64 bytes
 	Format   Format // default Signed
 	Preserve bool   // a cookie that the server itself sets under this name is left alone
 
 	// MaxIdle and MaxLife end a session that was not used for that long, or is
-	// that old, as HAProxy's maxidle and maxlife. 0: never. Both need the date in
-	// the cookie, so Format must not be Plain.
+	// that old, as HAProxy's maxidle and maxlife. 0: never; else at least 1 s.
+	// Both need the date in the cookie, so Format must not be Plain. They end up
+	// to ClockSkew late, and MaxIdle by a sixteenth of itself more.
 	MaxIdle, MaxLife time.Duration
 
 	Secure   bool
