@@ -32,14 +32,14 @@ const patience = 20 * time.Second
 // sockets are loops on epoll that accept TLS.
 type sockets struct {
 	t          testing.TB
-	loops      []*epoll.Loop
-	secure     map[*epoll.Loop]*Loop
+	loops      []engine.Driver
+	secure     map[engine.Driver]*Loop
 	handshakes *Handshakes
 }
 
 func newSockets(t testing.TB, loops int, limits Limits) *sockets {
 	t.Helper()
-	s := &sockets{t: t, secure: map[*epoll.Loop]*Loop{}, handshakes: NewHandshakes(limits)}
+	s := &sockets{t: t, secure: map[engine.Driver]*Loop{}, handshakes: NewHandshakes(limits)}
 	var done atomic.Bool
 	var running sync.WaitGroup
 	for range loops {
@@ -93,7 +93,7 @@ func (s *sockets) listenFor(config *tls.Config, handler func(engine.Conn, tls.Co
 		s.t.Fatal(err)
 	}
 	with := &Acceptor{Config: config, Accepted: handler}
-	a := epoll.NewAcceptor(fd, s.loops, func(l *epoll.Loop) func(engine.Conn) engine.Handler {
+	a := engine.NewAcceptor(fd, s.loops, func(l engine.Driver) func(engine.Conn) engine.Handler {
 		return func(raw engine.Conn) engine.Handler {
 			if plain {
 				return handler(raw, tls.ConnectionState{})

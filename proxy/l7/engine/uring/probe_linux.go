@@ -37,8 +37,13 @@ func supports(r *ring) error {
 		code int
 		name string
 	}{
-		{opPollAdd, "poll"}, {opAccept, "accept"}, {opAsyncCancel, "cancel"}, {opConnect, "connect"},
-		{opClose, "close"}, {opSend, "send"}, {opRecv, "receive"},
+		{opPollAdd, "poll"},
+		{opAccept, "accept"},
+		{opAsyncCancel, "cancel"},
+		{opConnect, "connect"},
+		{opClose, "close"},
+		{opSend, "send"},
+		{opRecv, "receive"},
 	} {
 		if op.code > int(p.lastOp) || p.ops[op.code].flags&opSupported == 0 {
 			missing = append(missing, op.name)
