@@ -24,13 +24,12 @@ type Options struct {
 
 // Sample is one turn of one proxy.
 type Sample struct {
-	Units   int           // requests, handshakes or MiB
-	Failed  int           // of them
-	Took    time.Duration // on the clock
-	CPU     time.Duration // of the proxy's processes
-	P50     time.Duration // latency; 0: not measured
-	P99     time.Duration
-	Private int64 // bytes of memory for each connection; 0: not measured
+	Units  int           // requests, handshakes or MiB
+	Failed int           // of them
+	Took   time.Duration // on the clock
+	CPU    time.Duration // of the proxy's processes
+	P50    time.Duration // latency; 0: not measured
+	P99    time.Duration
 }
 
 // PerUnit is the CPU time for each unit.
@@ -48,7 +47,6 @@ type Result struct {
 	Rate   float64       `json:"units_per_second"`
 	P50    time.Duration `json:"p50_ns,omitempty"`
 	P99    time.Duration `json:"p99_ns,omitempty"`
-	Memory int64         `json:"bytes_per_connection,omitempty"`
 	Failed int           `json:"failed"`
 	Ratio  float64       `json:"ratio_to_haproxy,omitempty"` // of the CPU times
 }
@@ -138,7 +136,7 @@ func (b *box) measure(ctx context.Context, c benchCase) (Outcome, error) {
 func middle(proxy string, turns []Sample) Result {
 	slices.SortFunc(turns, func(x, y Sample) int { return int(x.PerUnit() - y.PerUnit()) })
 	m := turns[len(turns)/2]
-	r := Result{Proxy: proxy, CPU: m.PerUnit(), P50: m.P50, P99: m.P99, Memory: m.Private}
+	r := Result{Proxy: proxy, CPU: m.PerUnit(), P50: m.P50, P99: m.P99}
 	if m.Took > 0 {
 		r.Rate = float64(m.Units) / m.Took.Seconds()
 	}
@@ -178,8 +176,5 @@ func (o *Outcome) judge(c benchCase) {
 	}
 	if c.p99 > 0 && theirs != nil && ours.P99 > theirs.P99 {
 		o.Faults = append(o.Faults, fmt.Sprintf("99 %% within %v, HAProxy has %v", ours.P99, theirs.P99))
-	}
-	if c.memory > 0 && ours.Memory > c.memory {
-		o.Faults = append(o.Faults, fmt.Sprintf("%d bytes for each connection, at most %d are wanted", ours.Memory, c.memory))
 	}
 }

@@ -15,7 +15,6 @@ type benchCase struct {
 	// HAProxy's; 0: it is shown only.
 	limit  float64
 	p99    time.Duration // at most; 0: no matter
-	memory int64         // bytes for each connection, at most; 0: no matter
 	splice bool          // HAProxy's better mode for bulk on TCP
 	only   []string      // the proxies that take part; nil: all
 }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -171,23 +170,4 @@ func cpuOf(pid int) (time.Duration, error) {
 		return 0, err
 	}
 	return time.Duration(ts.Nano()), nil
-}
-
-// private is the memory that belongs to the program's processes alone, in
-// bytes: the kernel's part is not in it.
-func (p *process) private() int64 {
-	var sum int64
-	for _, pid := range p.pids() {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(text)) {
-			if name, rest, _ := strings.Cut(line, ":"); name == "Private_Dirty" || name == "Private_Clean" {
-				kib, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-				sum += kib << 10
-			}
-		}
-	}
-	return sum
 }

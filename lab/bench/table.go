@@ -21,12 +21,8 @@ func Print(out io.Writer, all []Outcome) error {
 			if r.Ratio > 0 {
 				ratio = fmt.Sprintf("%.2f", r.Ratio)
 			}
-			memory := ""
-			if r.Memory > 0 {
-				memory = fmt.Sprintf(", %d bytes each", r.Memory)
-			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%.1f µs\t%s\t%s\t%.0f %s/s%s\t%s\t%s\t%d\n",
-				o.Case, r.Proxy, float64(r.CPU)/1000, ratio, limit, r.Rate, o.Unit, memory, millis(r.P50), millis(r.P99), r.Failed)
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%.1f µs\t%s\t%s\t%.0f %s/s\t%s\t%s\t%d\n",
+				o.Case, r.Proxy, float64(r.CPU)/1000, ratio, limit, r.Rate, o.Unit, millis(r.P50), millis(r.P99), r.Failed)
 		}
 	}
 	if err := w.Flush(); err != nil {

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/pharos-lb/pharos/proxy/clock"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/listener"
@@ -251,68 +250,6 @@ func (x *exchange) forward(target *pool.Pool, req *http1.Request) {
 	x.start(target)
 }
 
-// start has the request, whose head was written, admitted to target.
-func (x *exchange) start(target *pool.Pool) {
-	now := x.w.loop.Now()
-	x.pool = target
-	target.Requested(now)
-	waiter := &x.waiter
-	if x.isCopy {
-		waiter = nil // a copy does not wait
-	} else if waiter.Wake == nil {
-		waiter.Wake = x.wake
-	}
-	switch v := target.Gate().Admit(waiter, now); v {
-	case shed.Admitted:
-		x.enter()
-	case shed.Queued:
-		x.queued = true
-		x.w.loop.Arm(&x.timer, target.QueueTimeout())
-	default:
-		x.saturated(v)
-	}
-}
-
-// saturated turns the request away for the pool's sake.
-func (x *exchange) saturated(v shed.Verdict) {
-	why := poolFull
-	switch v {
-	case shed.QueueFull:
-		why = queueFull
-	case shed.QueueTimeout, shed.Canceled:
-		why = queueTimeout
-	case shed.ServersFull:
-		why = serversFull
-	}
-	x.shed(503, why, x.pool.Gate().RetryAfter(x.w.loop.Now()))
-}
-
-// wake is called on any goroutine when it is the request's turn.
-func (x *exchange) wake() {
-	target := x.pool
-	if !x.w.loop.Post(x.woken) && x.waiter.Claim() {
-		target.Leave(clock.Now()) // the loop has ended
-	}
-}
-
-func (x *exchange) woken() {
-	if x.waiter.Claim() {
-		x.queued = false
-		x.enter()
-	}
-}
-
-// enter: the pool takes the request.
-func (x *exchange) enter() {
-	now := x.w.loop.Now()
-	x.admitted = true
-	x.moved = now
-	x.waited = now - x.began
-	x.selection = x.pool.Select(x.key, now)
-	x.w.loop.Arm(&x.timer, x.site.HTTP.Exchange)
-	x.tryNext()
-}
-
 // rewrite is what the rule changes of heads, nil for nothing.
 func (x *exchange) rewrite() *site.Rewrite {
 	if x.rule == nil {
@@ -358,35 +295,6 @@ func (x *exchange) tryNext() {
 		return
 	}
 	x.up = x.w.dial(server, x)
-}
-
-// nextServer takes a slot of the next server that has one.
-func (x *exchange) nextServer() *pool.Server {
-	x.leaveServer()
-	for {
-		server := x.selection.Next()
-		if server == nil || x.pool.Begin(server) {
-			return server
-		}
-		x.full = true
-	}
-}
-
-// leaveServer gives the server's slot back, and tells how it went.
-func (x *exchange) leaveServer() {
-	if x.server == nil {
-		return
-	}
-	now := x.w.loop.Now()
-	o := pool.Outcome{Kind: x.outcome, Now: now}
-	switch {
-	case x.outcome == pool.OK:
-		o.Status, o.Latency = x.status, x.first-x.sent
-	case x.sent > 0:
-		o.Latency = now - x.sent
-	}
-	x.pool.End(x.server, o)
-	x.server = nil
 }
 
 // opened: a new connection to the server stands.

@@ -166,7 +166,8 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 			if got := table.Match(tt.r); got != tt.want {
 				t.Fatalf("rule %d, want %d", got, tt.want)
 			}
-			if n := testing.AllocsPerRun(1000, func() { table.Match(tt.r) }); n != 0 {
+			// The race detector makes sync.Pool forget at random.
+			if n := testing.AllocsPerRun(1000, func() { table.Match(tt.r) }); n != 0 && !raced {
 				t.Errorf("%v allocations, want 0", n)
 			}
 		})
