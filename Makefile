@@ -19,6 +19,7 @@ PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 
 # Debian packages: what the lab runs on, and what tests and checks need beyond it.
 LAB_PACKAGES  := frr iproute2 nftables
+BENCH_PACKAGES := haproxy nginx-light libnginx-mod-stream wrk nghttp2-client util-linux
 TEST_PACKAGES := gcc libc6-dev protobuf-compiler libprotobuf-dev
 
 # What to try in a lab that is up.
@@ -34,7 +35,7 @@ printf '%s\n' '' 'The lab stays up. Try:' \
 	'  make lab-down'
 endef
 
-.PHONY: help build lab lab-down unit test check fmt generate drift figures deps-lab deps-test
+.PHONY: help build lab lab-down unit test bench check fmt generate drift deps-lab deps-test deps-bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ test: deps-lab deps-test build ## all tests: unit, integration with the race det
 	PHAROS_REQUIRE_ROOT=$(if $(CI),1,) $(TESTS) -race -timeout 15m $$($(GO) list ./... | grep -v /lab/endtoend)
 	PHAROS_REQUIRE_ROOT=$(if $(CI),1,) PHAROS_BIN=$(CURDIR)/$(BIN) $(TESTS) -timeout 20m ./lab/endtoend
 
+bench: deps-lab deps-bench build ## CPU beside HAProxy and nginx; CHECK=1 fails where a figure falls short
+	@$(BIN) lab bench $(if $(CHECK),--check,)
+
 check: deps-test ## format, vet, lint and generated-code drift
 	@out=$$($(GOFUMPT) -l cmd node bgp vip proxy cluster lab); [ -z "$$out" ] || { echo "not gofumpt-formatted (run \`make fmt\`):"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
@@ -82,6 +86,9 @@ drift: generate ## fail when generated code or go.mod is not what its source say
 # command that needs it says what to install.
 deps-lab:
 	@if ! { [ -x /usr/lib/frr/bgpd ] && command -v ip >/dev/null && command -v nft >/dev/null; }; then $(call install,$(LAB_PACKAGES)); fi
+
+deps-bench:
+	@if ! { command -v haproxy >/dev/null && command -v nginx >/dev/null && command -v wrk >/dev/null && command -v h2load >/dev/null; }; then $(call install,$(BENCH_PACKAGES)); fi
 
 deps-test:
 	@if ! { command -v gcc >/dev/null && command -v protoc >/dev/null && [ -e /usr/include/stdlib.h ]; }; then $(call install,$(TEST_PACKAGES)); fi
