@@ -60,6 +60,9 @@ func TestObserveUpdateSelectAndEndAtOnce(t *testing.T) {
 		for range rounds / 30 {
 			next := s
 			next.Checked = random.IntN(4) > 0
+			if next.Health.MaxFails = random.IntN(2); random.IntN(2) > 0 {
+				next.Health.Outlier = nil
+			}
 			next.Servers = slices.Clone(s.Servers[:1+random.IntN(len(s.Servers))])
 			next.Servers[0].State = []health.Admin{health.InService, health.Draining, health.Maintenance}[random.IntN(3)]
 			p.Update(next)

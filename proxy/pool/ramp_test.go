@@ -246,3 +246,15 @@ func TestAnEjectedServerRampsWhenItIsBack(t *testing.T) {
 		}
 	})
 }
+
+func TestTheEndOfARampWaitsForNobody(t *testing.T) {
+	slow(t, 3, func(r *rig) {
+		r.check("1", false)
+		r.check("2", false)
+		r.check("1", true)
+		r.after(50 * time.Second)
+		r.check("2", true)
+		r.after(51 * time.Second) // without a single request
+		r.wantWeights("the first one's ramp is over", 1, 1, 0.55)
+	})
+}
