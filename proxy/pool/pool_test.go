@@ -302,13 +302,51 @@ func TestSelectDoesNotAllocate(t *testing.T) {
 	}
 }
 
-func BenchmarkSelect(b *testing.B) {
+func large(servers, weights int) *Pool {
 	p := New("web", quiet, func() {})
-	var s Spec
-	for i := range 1000 {
-		s.Servers = append(s.Servers, ServerSpec{Name: strconv.Itoa(i), Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80), Weight: 1 + i%256})
+	s := Spec{Checked: true, FailOpen: true}
+	for i := range servers {
+		s.Servers = append(s.Servers, ServerSpec{Name: strconv.Itoa(i), Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80), Weight: 1 + i%weights})
 	}
 	p.Update(s)
+	return p
+}
+
+// BenchmarkStep is what Run does when one server changed, and when none did.
+func BenchmarkStep(b *testing.B) {
+	for _, bb := range []struct {
+		name             string
+		servers, weights int
+		changes          bool
+	}{
+		{"10 servers, one changed", 10, 1, true},
+		{"1000 servers, one changed", 1000, 1, true},
+		{"1000 servers of weights to 256, one changed", 1000, 256, true},
+		{"1000 servers, none changed", 1000, 1, false},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			p := large(bb.servers, bb.weights)
+			now := Now()
+			m := p.Members()
+			for _, m := range m[1:] {
+				p.Observe(m.Server, true, "ok", time.Unix(1, 0))
+			}
+			ok := true
+			for b.Loop() {
+				if bb.changes {
+					for range 5 { // at most, to rise and to fall
+						p.Observe(m[0].Server, ok, "", time.Unix(1, 0))
+					}
+					ok = !ok
+				}
+				p.step(now)
+			}
+		})
+	}
+}
+
+func BenchmarkSelect(b *testing.B) {
+	p := large(1000, 256)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {

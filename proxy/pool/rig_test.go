@@ -55,6 +55,17 @@ func (r *rig) server(name string) *Server {
 	return nil
 }
 
+func (r *rig) member(name string) Member {
+	r.t.Helper()
+	for _, m := range r.Members() {
+		if m.Name == name {
+			return m
+		}
+	}
+	r.t.Fatalf("there is no server %s", name)
+	return Member{}
+}
+
 // send sends a request to a server, if it takes one.
 func (r *rig) send(name string, o Outcome) bool {
 	r.t.Helper()
@@ -90,6 +101,9 @@ func (r *rig) want(what, who string) {
 		r.t.Errorf("%s: work goes to %q, want %q", what, got, who)
 	}
 }
+
+// logged counts the lines that contain a text.
+func (r *rig) logged(text string) int { return strings.Count(r.log.String(), text) }
 
 var (
 	good   = Outcome{Kind: OK, Status: 200}

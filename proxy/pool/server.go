@@ -137,6 +137,7 @@ const (
 func (s *Server) stand(c *health.Config, now time.Duration) (st standing, next time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.forget(c) // an outcome may have been noted by the configuration before
 	state := s.machine.State()
 	switch {
 	case s.checked && state == health.Unhealthy:
@@ -166,13 +167,22 @@ func (s *Server) configure(spec *Spec, admin health.Admin) {
 		// Results of checks that no longer run must not outlive them.
 		s.machine, s.lastReason, s.lastCheck = health.New(spec.Health.Fall, spec.Health.Rise), "", time.Time{}
 	}
-	if spec.Health.MaxFails == 0 || admin == health.Maintenance {
+	if admin == health.Maintenance {
+		s.forget(&health.Config{})
+	}
+	s.forget(&spec.Health)
+}
+
+// forget drops what was noted for policies that are off. The caller holds
+// s.mu.
+func (s *Server) forget(c *health.Config) {
+	if c.MaxFails == 0 {
 		s.passive, s.trying = health.Passive{}, false
 	}
-	if spec.Health.Outlier == nil || admin == health.Maintenance {
+	if c.Outlier == nil {
 		s.ejector, s.asked = health.Ejector{}, false
 	}
-	s.settle(&spec.Health)
+	s.settle(c)
 }
 
 // retire makes what is still observed of a server that left count for nothing.

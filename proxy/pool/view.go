@@ -121,18 +121,24 @@ func (p *Pool) step(now time.Duration) (next time.Duration) {
 // rampDue reports whether the factors of slow starts are to be set anew: at
 // most once a second; and not before each server that ramps was given work at
 // its present factor, or with rare requests the layout would change under it
-// before its turn ever came. The caller holds p.mu.
+// before its turn ever came. The end of a ramp waits for nobody. The caller
+// holds p.mu.
 func (p *Pool) rampDue(v *view, now time.Duration) bool {
 	if !v.ramping || now-p.ramped < rampEvery {
 		return false
 	}
+	served := true
 	for _, i := range v.choice.Active {
 		m := v.members[i]
-		if m.ramping && m.Connections.Load() == m.mark && health.Ramp(m.since, now, p.spec.Health.SlowStart) < 1 {
-			return false
+		if !m.ramping {
+			continue
 		}
+		if health.Ramp(m.since, now, p.spec.Health.SlowStart) == 1 {
+			return true
+		}
+		served = served && m.Connections.Load() != m.mark
 	}
-	return true
+	return served
 }
 
 // build makes and stores a view of members, which it may write to. The caller
