@@ -66,8 +66,8 @@ func genConfig() *rapid.Generator[Config] {
 			p := Pool{Name: n, Balance: BalanceRoundRobin}
 			if rapid.Bool().Draw(t, "checked") {
 				p.HealthCheck = &HealthCheck{
-					Interval: time.Duration(rapid.Int64Range(int64(minInterval), int64(maxInterval)).Draw(t, "interval")),
-					Timeout:  time.Duration(rapid.Int64Range(int64(minTimeout), int64(maxTimeout)).Draw(t, "timeout")),
+					Interval: time.Duration(rapid.Int64Range(int64(50*time.Millisecond), int64(time.Hour)).Draw(t, "interval")),
+					Timeout:  time.Duration(rapid.Int64Range(int64(time.Millisecond), int64(10*time.Second)).Draw(t, "timeout")),
 					Fall:     rapid.IntRange(1, 100).Draw(t, "fall"), Rise: rapid.IntRange(1, 100).Draw(t, "rise"),
 				}
 				if rapid.Bool().Draw(t, "http") {
