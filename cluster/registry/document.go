@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
@@ -32,6 +33,9 @@ func readDocument(doc []byte) (root node, faults Faults) {
 	doc = bytes.TrimPrefix(doc, []byte("\uFEFF")) // a byte order mark, YAML 1.2.2 5.2
 	if f, ok := badText(doc); ok {
 		return node{}, Faults{f}
+	}
+	if at, ok := tooManyMarks(doc); ok {
+		return node{}, Faults{{Line: at.line, Column: at.column, Message: fmt.Sprintf("the document has more than %d marks such as commas, colons, dashes and line ends", maxMarks)}}
 	}
 	// The library reads what an operator or a client of the API sends. Should it
 	// panic on some odd input, then that input is refused, and the node lives.
@@ -144,7 +148,8 @@ func syntaxFault(err error) Fault {
 	}
 	// Not its Error: that prints the source as well, and takes minutes where
 	// a line is very long.
-	f := Fault{Line: 1, Column: 1, Message: "is not YAML: " + at.GetMessage()}
+	message, _, _ := strings.Cut(at.GetMessage(), `: "`) // what it quotes may be a line of a key
+	f := Fault{Line: 1, Column: 1, Message: "is not YAML: " + message}
 	if t := at.GetToken(); t != nil && t.Position != nil {
 		f.Line, f.Column = t.Position.Line, t.Position.Column
 	}

@@ -29,9 +29,13 @@ func parent(path string) string {
 	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }
 
-// shorten bounds what a message repeats of a document.
+// shorten bounds what a message repeats of a document. PEM, which may be a key
+// in the wrong place, it does not repeat.
 func shorten(s string) string {
 	const most = 64
+	if strings.Contains(s, "-----BEGIN") {
+		return "(PEM)"
+	}
 	if len(s) <= most {
 		return s
 	}
