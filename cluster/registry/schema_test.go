@@ -96,28 +96,12 @@ func TestTheGeneratorSetsEveryField(t *testing.T) {
 			}
 		}
 	})
-	var walk func(v reflect.Value)
-	walk = func(v reflect.Value) {
-		switch {
-		case v.Kind() == reflect.Pointer && !v.IsNil():
-			walk(v.Elem())
-		case v.Kind() == reflect.Slice && !isScalar(v.Type().Elem()):
-			for i := range v.Len() {
-				walk(v.Index(i))
-			}
-		case v.Kind() == reflect.Struct && !isScalar(v.Type()):
-			for _, f := range recordOf(v.Type()).fields {
-				if e := v.Field(f.index); !e.IsZero() {
-					delete(unset, v.Type().Name()+"."+f.key)
-					delete(unset, fmt.Sprintf("%s.%s=%v", v.Type().Name(), f.key, e))
-					walk(e)
-				}
-			}
-		}
-	}
 	gen := genConfig()
 	for seed := 0; seed < 2000 && len(unset) > 0; seed++ {
-		walk(reflect.ValueOf(gen.Example(seed)))
+		everyValue(reflect.ValueOf(gen.Example(seed)), func(v reflect.Value, f field) {
+			delete(unset, v.Type().Name()+"."+f.key)
+			delete(unset, fmt.Sprintf("%s.%s=%v", v.Type().Name(), f.key, v.Field(f.index)))
+		})
 	}
 	if len(unset) > 0 {
 		t.Errorf("no configuration has a value for %v", slices.Sorted(maps.Keys(unset)))
