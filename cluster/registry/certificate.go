@@ -8,7 +8,7 @@ import (
 // Certificate is what listeners show to clients, or pools to servers.
 type Certificate struct {
 	Name  string `json:"name" required:"true" format:"name"`
-	Chain string `json:"chain" required:"true" format:"certificates" max:"65536"` // PEM, the leaf first
+	Chain string `json:"chain" required:"true" format:"chain" max:"65536"` // PEM, the leaf first, then each one's issuer
 	// Key is the private key: PEM in clear, or sealed (SealedPrefix). In clear,
 	// it must be the leaf's.
 	Key  Secret `json:"key" required:"true" max:"65536"`

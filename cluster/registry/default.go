@@ -138,6 +138,14 @@ func (p *Pool) resolve() {
 	if p.MaxFails > 0 {
 		orDefault(&p.FailTimeout, 10*time.Second)
 	}
+	if a := p.Adaptive; a != nil {
+		orDefault(&a.Max, max(a.Min, 1000))
+		least := min(a.Max, 10)
+		if p.MaxRequests > 0 {
+			least = min(least, p.MaxRequests)
+		}
+		orDefault(&a.Min, least)
+	}
 	if p.Queue > 0 {
 		orDefault(&p.QueueTimeout, time.Second)
 	}

@@ -32,6 +32,9 @@ func checkFormat(format, s string) string {
 		return ""
 	case "certificates":
 		return notCertificates(s)
+	case "chain":
+		_, reason := chainOf(s)
+		return reason
 	case "token":
 		return is(notToken(s))
 	case "header", "request_header", "response_header":

@@ -96,15 +96,17 @@ func (g *generator) pool(plain bool) Pool {
 		}
 	}
 	if a := p.Adaptive; a != nil {
-		a.Min = min(a.Min, cmpOr(a.Max, 1000))
-		if a.Min == 0 && a.Max < 10 {
-			a.Max = 0
+		if a.Max > 0 {
+			a.Min = min(a.Min, a.Max)
+		}
+		if p.MaxRequests > 0 {
+			a.Min = min(a.Min, p.MaxRequests)
 		}
 	}
 	if p.Queue == 0 {
 		p.QueueTimeout = 0
 	} else if p.MaxRequests == 0 {
-		p.MaxRequests = 1
+		p.MaxRequests = 10_000_000
 	}
 	if p.Retry.Budget == -1 {
 		p.Retry.MinPerSecond = 0
@@ -208,6 +210,9 @@ func (g *generator) mendLimit(l *ClientLimit) {
 	} else {
 		l.Name = ""
 	}
+	if float64(l.Burst) > l.Rate*86400 {
+		l.Burst = 1
+	}
 	if l.Rate == 0 {
 		l.Burst, l.Connections = 0, max(l.Connections, 1)
 	}
@@ -275,10 +280,7 @@ func (g *generator) mendRoute(r *Route, i int) {
 		r.Mirror, r.Rewrite = nil, nil
 	}
 	if w := r.Rewrite; w != nil && w.Path == "" && w.Host == "" && w.RequestHeaders.isZero() && w.ResponseHeaders.isZero() {
-		w.Path = "/$$"
-		if r.PathRegex != "" {
-			w.Path = "/"
-		}
+		w.Path = "/"
 	}
 }
 

@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"mime"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -117,10 +118,25 @@ func notRoutePath(s string) string {
 	if strings.Contains(s, "?") {
 		return "must not have a ?: write query for parameters"
 	}
+	if reason := notDecoded(s); reason != "" {
+		return reason
+	}
+	// What servers read in different ways, the proxy refuses to match.
+	if decoded, _ := url.PathUnescape(s); strings.Contains(decoded, "//") || strings.ContainsAny(decoded, "\\;\x00") || strings.Contains(strings.ToUpper(s), "%2F") {
+		return "must not have an empty segment, a semicolon, a backslash, an encoded slash or NUL: no request would match"
+	}
 	for segment := range strings.SplitSeq(s, "/") {
 		if segment == "." || segment == ".." {
 			return "must not have . or .. for a segment: clients and the proxy resolve them"
 		}
+	}
+	return ""
+}
+
+// notDecoded says why a path cannot be percent-decoded (RFC 3986 2.1), or "".
+func notDecoded(s string) string {
+	if _, err := url.PathUnescape(s); err != nil {
+		return "has a % without two hexadecimal digits: write %25 for the character"
 	}
 	return ""
 }
@@ -133,7 +149,7 @@ func notRedirectPath(s string) string {
 	if strings.Contains(s, "?") {
 		return "must not have a ?: the request's query stays"
 	}
-	return ""
+	return notDecoded(s)
 }
 
 // notCookiePath says why a string cannot be the Path attribute of a cookie (RFC

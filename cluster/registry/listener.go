@@ -129,9 +129,9 @@ type Limits struct {
 // connections or both.
 type ClientLimit struct {
 	Key   ClientKey `json:"key" default:"address" words:"address header cookie"`
-	Name  string    `json:"name" format:"token"`       // of the header field or cookie
-	Rate  float64   `json:"rate" range:"0..1000000"`   // requests a second, of tcp, tls and udp: connections; 0: off
-	Burst int       `json:"burst" range:"1..10000000"` // at one time; default: rate, rounded up
+	Name  string    `json:"name" format:"token"`                 // of the header field or cookie
+	Rate  float64   `json:"rate" range:"0.001..1000000" off:"0"` // requests a second, of tcp, tls and udp: connections; 0: off
+	Burst int       `json:"burst" range:"1..10000000"`           // at one time; default: rate, rounded up
 	// Connections open at one time, by address whatever Key says. 0: off.
 	Connections int `json:"connections" range:"0..1000000"`
 	// IPv6Prefix is the length of the prefix that counts as one client, who has

@@ -3,10 +3,15 @@ package registry
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -44,6 +49,54 @@ func certificatesOf(s string) ([]*x509.Certificate, string) {
 	}
 	return all, ""
 }
+
+// chainOf parses the chain of a server, of which each certificate is the issuer
+// of the one before, as TLS 1.2 requires (RFC 5246 7.4.2). It says what keeps
+// clients from taking it, or "".
+func chainOf(s string) ([]*x509.Certificate, string) {
+	chain, reason := certificatesOf(s)
+	if reason != "" {
+		return nil, reason
+	}
+	for i, cert := range chain[:len(chain)-1] {
+		if !issued(cert, chain[i+1]) {
+			return nil, fmt.Sprintf("certificate %d was not issued by number %d: the leaf comes first, then each one's issuer", i+1, i+2)
+		}
+	}
+	return chain, notServing(chain[0])
+}
+
+// issued reports whether the key of issuer signed cert.
+func issued(cert, issuer *x509.Certificate) bool {
+	if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) {
+		return false
+	}
+	err := cert.CheckSignatureFrom(issuer)
+	var insecure x509.InsecureAlgorithmError // with which the name has to do
+	return err == nil || errors.As(err, &insecure)
+}
+
+// notServing says why TLS cannot use the key of a certificate, or "".
+func notServing(leaf *x509.Certificate) string {
+	switch key := leaf.PublicKey.(type) {
+	case ed25519.PublicKey:
+		return ""
+	case *ecdsa.PublicKey:
+		if key.Curve != elliptic.P256() && key.Curve != elliptic.P384() && key.Curve != elliptic.P521() {
+			return "has a key on a curve that TLS does not use: take P-256, P-384 or P-521"
+		}
+		return ""
+	case *rsa.PublicKey:
+		if n := key.N.BitLen(); n < minRSA {
+			return fmt.Sprintf("has an RSA key of %d bits, must be at least %d", n, minRSA)
+		}
+		return ""
+	default:
+		return "has a key of a kind that TLS does not use"
+	}
+}
+
+const minRSA = 2048 // bits
 
 func notCertificates(s string) string {
 	_, reason := certificatesOf(s)

@@ -30,10 +30,10 @@ type Pool struct {
 	// MaxFails failed requests within FailTimeout keep a server from work for
 	// FailTimeout, as nginx defines both. 0: off.
 	MaxFails    int            `json:"max_fails" range:"0..10000"`
-	FailTimeout time.Duration  `json:"fail_timeout" range:"10ms..24h"`          // default 10s; with max_fails
-	Outlier     *Outlier       `json:"outlier"`                                 // absent: off
-	SlowStart   *time.Duration `json:"slow_start" default:"5m" range:"0s..24h"` // of a recovered server, to its whole weight; 0s: off
-	FailOpen    *bool          `json:"fail_open" default:"true"`                // with no usable server, all are used
+	FailTimeout time.Duration  `json:"fail_timeout" range:"10ms..24h"`                   // default 10s; with max_fails
+	Outlier     *Outlier       `json:"outlier"`                                          // absent: off
+	SlowStart   *time.Duration `json:"slow_start" default:"5m" range:"1s..24h" off:"0s"` // of a recovered server, to its whole weight; 0s: off
+	FailOpen    *bool          `json:"fail_open" default:"true"`                         // with no usable server, all are used
 
 	// MaxRequests and MaxRequestsPerServer bound the requests (on tcp, tls and
 	// udp: connections) in flight from one node. 0: no limit.
@@ -71,8 +71,8 @@ type Outlier struct {
 
 // Adaptive finds the limit of requests in flight from the servers' latency.
 type Adaptive struct {
-	Min       int     `json:"min" default:"10" range:"1..10000000"`
-	Max       int     `json:"max" default:"1000" range:"1..10000000"`
+	Min       int     `json:"min" range:"1..10000000"`                // default 10, at most max and the pool's max_requests
+	Max       int     `json:"max" range:"1..10000000"`                // default 1000, at least min
 	Tolerance float64 `json:"tolerance" default:"1.5" range:"(1..10"` // by which factor latency may rise before the limit falls
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -114,7 +115,7 @@ func (r *reader) value(path string, n node, to reflect.Value, f *field) {
 	if n.kind == nullKind {
 		if t.Kind() == reflect.Pointer && !isScalar(t.Elem()) {
 			// Whether this means all defaults or none is anyone's guess.
-			r.wrong(path, n, "is empty: %s", f.null)
+			r.wrong(path, n, "is empty: %s", f.instead(t.Elem()))
 		}
 		return
 	}
@@ -137,6 +138,19 @@ func (r *reader) value(path string, n node, to reflect.Value, f *field) {
 		r.record(path, n, to)
 	default:
 		r.scalar(path, n, to, f)
+	}
+}
+
+// instead says what to write for a key that has no value.
+func (f *field) instead(t reflect.Type) string {
+	required := func(f field) bool { return f.required }
+	switch {
+	case f.null != "":
+		return f.null
+	case slices.ContainsFunc(recordOf(t).fields, required):
+		return "give it its fields, or take it out"
+	default:
+		return "write {} for all defaults, or take it out"
 	}
 }
 

@@ -103,7 +103,7 @@ func (f *field) values() string {
 
 // fraction reads a decimal number, with or without a point.
 func (r *reader) fraction(path string, n node, to reflect.Value, f *field) {
-	if n.kind == textKind && n.quoted || n.kind != textKind && n.kind != wholeKind && n.kind != fractionKind {
+	if n.kind != wholeKind && n.kind != fractionKind {
 		r.wrong(path, n, "is %s, must be a number", n.kind)
 		return
 	}
@@ -251,6 +251,10 @@ func (r *reader) statusRange(path string, n node) (from, until int, ok bool) {
 			return 0, 0, false
 		}
 		return from, until, true
+	}
+	if n.kind == textKind && strings.Trim(n.text, "0123456789") != "" {
+		r.wrong(path, n, `is %s, must be a status or a range such as "200-299"`, quote(n.text))
+		return 0, 0, false
 	}
 	f := field{bounds: boundsOf("200..599", "")}
 	v, ok := r.digits(path, n, span{low, high}, &f)

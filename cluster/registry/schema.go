@@ -101,9 +101,6 @@ func fieldOf(index int, s reflect.StructField) field {
 		format: s.Tag.Get("format"), keys: s.Tag.Get("keys"),
 		ref: s.Tag.Get("ref"), least: s.Tag.Get("least"), null: s.Tag.Get("null"),
 	}
-	if f.null == "" {
-		f.null = "write {} for all defaults, or take it out"
-	}
 	if text, ok := s.Tag.Lookup("range"); ok {
 		f.bounds = boundsOf(text, s.Tag.Get("off"))
 	}

@@ -31,12 +31,12 @@ func (c *checker) key(path string, cert Certificate) {
 		c.add(path+".key", "%s", reason)
 		return
 	}
-	chain, reason := certificatesOf(cert.Chain)
+	chain, reason := chainOf(cert.Chain)
 	if reason != "" || fits(key, chain[0]) {
 		return // what is wrong with the chain was told already
 	}
 	if i := slices.IndexFunc(chain, func(link *x509.Certificate) bool { return fits(key, link) }); i >= 0 {
-		c.add(path+".chain", "has the key's certificate as number %d: it must be the first", i+1)
+		c.add(path+".key", "is the key of the chain's certificate %d, must be that of the first", i+1)
 		return
 	}
 	c.add(path+".key", "is not the key of the chain's first certificate")

@@ -78,12 +78,15 @@ func (c *checker) listenerTLS(p string, t ListenerTLS) {
 	if t.MinVersion == TLS13 {
 		c.useless(p, t, "min_version 1.2 only: they are of TLS 1.2", "ciphers")
 	}
-	asks := t.ClientAuth == ClientAuthOptional || t.ClientAuth == ClientAuthRequire
-	if !asks && c.sure(p+".client_auth") {
-		c.useless(p, t, "client_auth optional or require only", "client_ca")
-	}
-	if asks && !c.has(p, "client_ca", t) {
-		c.add(p+".client_ca", "is required with client_auth %s", t.ClientAuth)
+	switch t.ClientAuth {
+	case "", ClientAuthNone:
+		if c.sure(p + ".client_auth") {
+			c.useless(p, t, "client_auth optional or require only", "client_ca")
+		}
+	case ClientAuthOptional, ClientAuthRequire:
+		if !c.has(p, "client_ca", t) {
+			c.add(p+".client_ca", "is required with client_auth %s", t.ClientAuth)
+		}
 	}
 }
 
@@ -98,6 +101,9 @@ func (c *checker) clientLimit(p string, protocol Protocol, l ClientLimit) {
 		c.add(p+".key", "is of use with rate only: connections are counted by address")
 	case !byName && c.sure(p+".key"):
 		c.useless(p, l, "key header or cookie only", "name")
+	}
+	if l.Rate > 0 && float64(l.Burst)/l.Rate > 24*60*60 {
+		c.add(p+".burst", "is %d, which takes more than a day to come back at a rate of %v", l.Burst, l.Rate)
 	}
 	if l.Rate == 0 && c.sure(p+".rate") {
 		c.useless(p, l, "rate only", "burst")

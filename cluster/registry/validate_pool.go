@@ -79,11 +79,12 @@ func (c *checker) hash(p string, o Pool) {
 }
 
 func (c *checker) limits(p string, o Pool) {
-	if o.Adaptive != nil {
-		a := *o.Adaptive
-		fill(valueOf(&a), true, "")
-		if a.Min > a.Max {
+	if a := o.Adaptive; a != nil {
+		if a.Max > 0 && a.Min > a.Max {
 			c.add(p+".adaptive.min", "is %d, above max, which is %d", a.Min, a.Max)
+		}
+		if o.MaxRequests > 0 && a.Min > o.MaxRequests {
+			c.add(p+".adaptive.min", "is %d, above max_requests, which is %d", a.Min, o.MaxRequests)
 		}
 	}
 	if o.Queue == 0 {

@@ -9,10 +9,22 @@ import (
 
 // routes checks the routes of one listener.
 func (c *checker) routes(path string, routes []Route) {
+	for i, r := range routes {
+		c.route(element(path, i), r)
+	}
+	c.same(path, routes)
+}
+
+// same refuses routes that match the same requests. One that has another fault
+// is left out: what it should match is not known.
+func (c *checker) same(path string, routes []Route) {
+	faulty := c.faulty(path)
 	owners := map[string]string{}
 	for i, r := range routes {
 		p := element(path, i)
-		c.route(p, r)
+		if faulty[p] {
+			continue
+		}
 		hosts := r.Hosts
 		if len(hosts) == 0 {
 			hosts = []string{""}
@@ -21,9 +33,6 @@ func (c *checker) routes(path string, routes []Route) {
 		for _, host := range hosts {
 			key := host + " " + rest
 			if other, ok := owners[key]; ok {
-				if other == r.Name {
-					continue // a host twice, or a second route of the name: told already
-				}
 				where := ""
 				if host != "" {
 					where = " for host " + quote(host)
@@ -36,6 +45,24 @@ func (c *checker) routes(path string, routes []Route) {
 	}
 }
 
+// faulty gives the elements of a list that have faults, by path.
+func (c *checker) faulty(list string) map[string]bool {
+	all := map[string]bool{}
+	note := func(faults Faults) {
+		for _, f := range faults {
+			if rest, ok := strings.CutPrefix(f.Path, list+"["); ok {
+				i, _, _ := strings.Cut(rest, "]")
+				all[list+"["+i+"]"] = true
+			}
+		}
+	}
+	note(c.faults)
+	if c.doc != nil {
+		note(c.doc.faults)
+	}
+	return all
+}
+
 // conditionsOf gives what a route matches but for its hosts: routes that match
 // the same give the same.
 func conditionsOf(r Route) string {
@@ -44,11 +71,7 @@ func conditionsOf(r Route) string {
 		slices.Sort(values)
 		fmt.Fprintf(&b, "%s%q", kind, slices.Compact(values))
 	}
-	path := r.Path
-	if path == "/" && r.PathExact == "" && r.PathRegex == "" {
-		path = "" // a prefix of every path
-	}
-	part("paths", []string{"prefix " + path, "exact " + r.PathExact, "regex " + r.PathRegex})
+	part("paths", []string{"prefix " + r.Path, "exact " + r.PathExact, "regex " + r.PathRegex})
 	part("methods", slices.Clone(r.Methods))
 	part("headers", conditionTexts(r.Headers, strings.ToLower))
 	part("cookies", conditionTexts(r.Cookies, strings.Clone))
@@ -178,7 +201,7 @@ func (c *checker) rewrite(p string, r Route, w Rewrite) {
 		if after == "" || after[0] < '1' || after[0] > '9' {
 			c.add(p+".path", "has a $ without a digit: with path_regex write $1 to $9, or %%24 for the character")
 		} else if n := int(after[0] - '0'); n > groups {
-			c.add(p+".path", "has $%d, but path_regex has %d groups", n, groups)
+			c.add(p+".path", "has $%d, but path_regex has no such group", n)
 		}
 	}
 }
