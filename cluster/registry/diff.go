@@ -36,15 +36,62 @@ type Change struct {
 
 // Diff says what leads from one valid configuration to another: kind by kind
 // in the order vip, neighbor, certificate, listener, route, pool, server, by
-// name within a kind. Things are known by their names, so their order in the
-// document makes no difference, and a new name is a removal and an addition.
+// name within a kind. Things are known by their names, so a new name is a
+// removal and an addition, and their order in the document makes no difference;
+// but for that of routes, which decides between those that match alike.
 func Diff(from, to Config) []Change {
 	before, after := from.things(), to.things()
 	var all []Change
+	orders := reordered(from.Listeners, to.Listeners)
 	for _, kind := range []string{KindVIP, KindNeighbor, KindCertificate, KindListener, KindRoute, KindPool, KindServer} {
-		all = append(all, diffKind(kind, before[kind], after[kind])...)
+		changes := diffKind(kind, before[kind], after[kind])
+		if kind == KindListener {
+			changes = withOrders(changes, orders)
+		}
+		all = append(all, changes...)
 	}
 	return all
+}
+
+// reordered gives, by listener, the first route that comes after one that it
+// came before.
+func reordered(from, to []Listener) map[string]string {
+	places := map[string]map[string]int{}
+	for _, l := range from {
+		places[l.Name] = map[string]int{}
+		for i, r := range l.Routes {
+			places[l.Name][r.Name] = i
+		}
+	}
+	moved := map[string]string{}
+	for _, l := range to {
+		last := -1
+		for _, r := range l.Routes {
+			place, ok := places[l.Name][r.Name]
+			if ok && place < last {
+				moved[l.Name] = r.Name
+				break
+			}
+			if ok {
+				last = place
+			}
+		}
+	}
+	return moved
+}
+
+// withOrders adds changed orders of routes to the changes of listeners.
+func withOrders(changes []Change, moved map[string]string) []Change {
+	for name, route := range moved {
+		field := "order of routes: " + route + " comes later"
+		if i := slices.IndexFunc(changes, func(c Change) bool { return c.Name == name && c.Action == ActionChange }); i >= 0 {
+			changes[i].Fields = append(changes[i].Fields, field)
+			continue
+		}
+		changes = append(changes, Change{Kind: KindListener, Name: name, Action: ActionChange, Fields: []string{field}})
+	}
+	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.Name, b.Name) })
+	return changes
 }
 
 // Equal reports whether two valid configurations mean the same: whether Diff

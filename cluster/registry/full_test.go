@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"os"
@@ -165,3 +166,15 @@ pools:
     servers: [{name: a, address: 10.0.0.1:80}]
   - {name: hashed, balance: source_hash}
 `
+
+func TestPEMSurvivesTheLineEndsOfOtherSystems(t *testing.T) {
+	doc, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse("full.yaml", bytes.ReplaceAll(doc, []byte("\n"), []byte("\r\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameValues(t, "the configuration", full(t), c)
+}

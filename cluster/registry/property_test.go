@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -74,6 +75,10 @@ func TestDiffIsEmptyOfEqualConfigsAlone(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(example))
+	f.Add([]byte(minimal))
+	if doc, err := os.ReadFile("testdata/full.yaml"); err == nil {
+		f.Add(doc)
+	}
 	docs, err := filepath.Glob("testdata/faults/*.yaml")
 	if err != nil || len(docs) == 0 {
 		f.Fatalf("no seeds: %v", err)
@@ -103,5 +108,51 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("Validate refuses what Parse accepted:\n%v", faults)
 		}
 		survives(t, c)
+	})
+}
+
+func TestTheEffectiveConfigIsValidAndStays(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := genConfig().Draw(rt, "config")
+		e := c.Effective()
+		if faults := e.Validate(); len(faults) > 0 {
+			rt.Fatalf("the effective configuration is not valid:\n%v", faults)
+		}
+		sameValues(t, "the effective configuration of an effective one", e, e.Effective())
+		survives(t, e)
+	})
+}
+
+func FuzzUnmarshalJSON(f *testing.F) {
+	for _, c := range []Config{{}, exampleConfig(), full(f)} {
+		data, err := json.Marshal(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`{"pools":[{"servers":null,"slow_start":"1s","hash":{"bound":1.5}}],"vips":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var c Config
+		if err := json.Unmarshal(data, &c); err != nil {
+			return
+		}
+		// Whatever a log may hold: no panic, and two nodes judge alike.
+		if d := cmp.Diff(c.Validate(), c.Clone().Validate()); d != "" {
+			t.Fatalf("two nodes differ:\n%s", d)
+		}
+		c.Effective()
+		again, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var decoded Config
+		if err := json.Unmarshal(again, &decoded); err != nil {
+			t.Fatalf("%v\n%s", err, again)
+		}
+		sameValues(t, "the configuration after JSON", c, decoded)
+		if len(c.Validate()) == 0 {
+			survives(t, c)
+		}
 	})
 }
