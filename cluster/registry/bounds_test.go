@@ -20,6 +20,8 @@ func TestParseBoundsThingsAndMarks(t *testing.T) {
 		{"routes", listener + many(10001, "      - {name: r%d, pool: p}\n"), "has 10001 elements, at most 10000 are allowed"},
 		{"certificates", "certificates:\n" + many(1001, "  - {name: c%d}\n"), "has 1001 elements, at most 1000 are allowed"},
 		{"bytes of text", listener + "      - {name: r, respond: {status: 200, body: " + strings.Repeat("x", 65537) + "}}\n", "has 65537 bytes, at most 65536"},
+		{"states of one pattern", listener + "      - {name: r, path_regex: \"a{1000}[a-z]{1000}\", pool: p}\n", "takes more than 2000 states"},
+		{"states of all patterns", listener + many(1000, "      - {name: r%[1]d, path_regex: \"[a-z]{1000}%[1]d\", pool: p}\n"), "together above 1000000 states"},
 		{"marks", "a: [" + strings.Repeat("b,", maxMarks) + "]", fmt.Sprintf("more than %d marks", maxMarks)},
 		{"keys between block scalars", "a:\n" + many(1001, "  k%d: |\n    x\n"), "more than 1000 keys"},
 		{"depth between block scalars", many(17, "%[1]d: |\n  x\n") + strings.Repeat("- ", 33) + "x", "nested more than 32 levels"},

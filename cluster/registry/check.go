@@ -17,7 +17,8 @@ type checker struct {
 	unsure   map[string]bool           // the lists of which some names could not be read
 	known    map[string]map[string]int // what can be referred to, by list and name
 	protocol Protocol                  // of the listener that is being checked
-	regexps  map[string]int            // of patterns: how many groups, or -1 for a bad one
+	regexps  map[string]int            // of good patterns: how many groups
+	states   int                       // of all good patterns
 	faults   Faults
 }
 
@@ -42,9 +43,8 @@ func (c *checker) sure(path string) bool { return c.doc == nil || !c.doc.unreada
 // record checks the fields of a struct of the model, one by one.
 func (c *checker) record(path string, v reflect.Value) {
 	if l, ok := v.Interface().(Listener); ok {
-		c.protocol = l.Protocol
-		if words := recordOf(v.Type()).byKey["protocol"].words; !slices.Contains(words, string(l.Protocol)) {
-			c.protocol = ""
+		if l.Protocol.known() {
+			c.protocol = l.Protocol
 		}
 		defer func() { c.protocol = "" }()
 	}
@@ -61,9 +61,7 @@ func (c *checker) field(path string, v reflect.Value, f *field) {
 	switch {
 	case !given && f.required:
 		c.add(path, "is required")
-	case !given:
-		// A struct may have required fields only if it is there, but its defaults
-		// are as good as given.
+	case !given: // the default is good
 	case !c.of(f):
 		c.add(path, "is of use with %s only, the protocol is %s", anyOf(f.protocols), c.protocol)
 	default:

@@ -15,10 +15,11 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
-// Effective returns a copy in which each field that has a default and was left
-// out has it, where the field is of use at all: what a node acts on, not what
-// is stored. In it, no pointer to a bool or a duration is nil that says so with
-// a default. Of a Config that is not valid it makes what it can.
+// Effective returns a copy in which each field that was left out and has a
+// default has it, where the field is of use at all: what a node acts on, not
+// what is stored. In it, pointers to a bool or a duration whose doc comment
+// names a default are set, of listeners whose protocol they are for. Of a
+// Config that is not valid it makes what it can.
 func (c Config) Effective() Config {
 	c = c.Clone()
 	fill(reflect.ValueOf(&c).Elem(), true, "")

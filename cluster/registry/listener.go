@@ -20,6 +20,15 @@ const (
 // HTTP reports whether requests are seen, and not only bytes.
 func (p Protocol) HTTP() bool { return p == ProtocolHTTP || p == ProtocolHTTPS }
 
+// known reports whether a protocol is one of them.
+func (p Protocol) known() bool {
+	switch p {
+	case ProtocolTCP, ProtocolUDP, ProtocolTLS, ProtocolHTTP, ProtocolHTTPS:
+		return true
+	}
+	return false
+}
+
 // Listener accepts connections on one port of a VIP, on each of its addresses.
 // No two have a port of a VIP in common, but for udp beside another protocol.
 type Listener struct {

@@ -7,11 +7,13 @@ import (
 	"regexp/syntax"
 )
 
-// The bounds on a regular expression. RE2 takes linear time, but a{1000} makes a
-// thousand states of seven characters, and there may be ten thousand routes.
+// The bounds on regular expressions. RE2 takes linear time, but a{1000} makes a
+// thousand states, of some 40 bytes each, of seven characters, and there may be
+// ten thousand routes.
 const (
-	maxPattern = 1024 // bytes
-	maxStates  = 2000
+	maxPattern   = 1024 // bytes
+	maxStates    = 2000
+	maxAllStates = 1_000_000 // of all that differ
 )
 
 // pattern checks a regular expression (RE2).
@@ -36,8 +38,12 @@ func (c *checker) groups(s string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("which is no regular expression (RE2): %s", reason(err))
 	}
-	if states(tree) > maxStates {
+	n := states(tree)
+	if n > maxStates {
 		return 0, fmt.Errorf("which takes more than %d states: repeat less", maxStates)
+	}
+	if c.states += n; c.states > maxAllStates {
+		return 0, fmt.Errorf("which takes all regular expressions together above %d states: repeat less", maxAllStates)
 	}
 	r, err := regexp.Compile(s)
 	if err != nil {
@@ -59,15 +65,16 @@ func reason(err error) string {
 
 // states estimates the size of the machine for a regular expression.
 func states(re *syntax.Regexp) int {
-	n := 1 + len(re.Rune)
-	if re.Op == syntax.OpCharClass {
-		n = 1
-	}
+	inner := 0
 	for _, sub := range re.Sub {
-		n += states(sub)
+		inner += states(sub)
 	}
-	if re.Op == syntax.OpRepeat {
-		n *= max(re.Min, re.Max, 1)
+	own := 1
+	switch re.Op {
+	case syntax.OpLiteral:
+		own = len(re.Rune)
+	case syntax.OpRepeat:
+		inner *= max(re.Min, re.Max, 1)
 	}
-	return min(n, maxStates+1)
+	return min(own+inner, maxStates+1)
 }

@@ -37,18 +37,18 @@ import (
 
 // field is the schema of one field.
 type field struct {
-	key, alias              string
-	index                   int // in the struct
-	typ                     reflect.Type
-	fallback                reflect.Value // the default, of the field's type; invalid: none
-	required, filled        bool
-	always, emptyOK, whole  bool
-	statuses                bool
-	bounds                  *bounds
-	protocols, words        []string
-	format, keys            string
-	max                     int // 0: unbounded
-	ref, least, null, named string
+	key, alias             string
+	index                  int // in the struct
+	typ                    reflect.Type
+	fallback               reflect.Value // the default, of the field's type; invalid: none
+	required, filled       bool
+	always, emptyOK, whole bool
+	statuses               bool
+	bounds                 *bounds
+	protocols, words       []string
+	format, keys           string
+	max                    int // 0: unbounded
+	ref, least, null       string
 }
 
 // bounds are of a number, or of a duration in nanoseconds.
@@ -184,7 +184,7 @@ func (b *bounds) String() string {
 	return s
 }
 
-// list says which words there are, for a reader.
+// anyOf says which words there are, for a reader.
 func anyOf(words []string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")

@@ -93,7 +93,7 @@ func (c *checker) listenerTLS(p string, t ListenerTLS) {
 func (c *checker) clientLimit(p string, protocol Protocol, l ClientLimit) {
 	byName := l.Key == ClientKeyHeader || l.Key == ClientKeyCookie
 	switch {
-	case byName && protocol != "" && !protocol.HTTP():
+	case byName && protocol.known() && !protocol.HTTP():
 		c.add(p+".key", "is %s, must be address: a %s listener sees no requests", l.Key, protocol)
 	case byName && !c.has(p, "name", l):
 		c.add(p+".name", "is required with key %s", l.Key)
@@ -151,10 +151,8 @@ func (c *checker) usedBy(path string, p Pool, users []Listener) {
 	if len(users) == 0 || slices.ContainsFunc(users, func(l Listener) bool { return l.Protocol.HTTP() }) {
 		return
 	}
-	for _, l := range users {
-		if l.Protocol == "" || !c.of(&field{protocols: []string{string(l.Protocol)}}) {
-			return
-		}
+	if slices.ContainsFunc(users, func(l Listener) bool { return !l.Protocol.known() }) {
+		return
 	}
 	var names []string
 	for _, l := range users[:min(len(users), 3)] {
