@@ -23,7 +23,7 @@ type Options struct {
 
 	ConnectTimeout time.Duration // to one server; default 2 s
 	TCPIdleTimeout time.Duration // of a forwarded TCP connection, either way; default 1 h
-	Loops          int           // event loops for HTTP; default: one for each core that Go uses
+	Loops          int           // event loops for TCP and HTTP; default: one for each core that Go uses
 
 	// AccessLog takes a line for each request of the listeners that log; nil:
 	// none is kept. The proxy runs it.
@@ -51,8 +51,8 @@ func (o Options) withDefaults() Options {
 type Proxy struct {
 	opts    Options
 	log     *slog.Logger
-	forward *l4.Forwarder
-	http    *l7.Server // made by Run
+	http    *l7.Server    // made by Run
+	forward *l4.Forwarder // on the loops of http; made by Run
 
 	changes chan struct{}
 	started chan struct{} // closed when Run has set all up
@@ -91,7 +91,6 @@ func New(opts Options) (*Proxy, error) {
 	return &Proxy{
 		opts:    opts,
 		log:     log,
-		forward: l4.New(log, l4.Timeouts{Connect: opts.ConnectTimeout, Idle: opts.TCPIdleTimeout}),
 		changes: make(chan struct{}, 1),
 		started: make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -117,6 +116,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return fmt.Errorf("start the proxy: %w", err)
 	}
 	p.http = http
+	p.forward = l4.New(p.log, l4.Timeouts{Connect: p.opts.ConnectTimeout, Idle: p.opts.TCPIdleTimeout}, http.Loops())
 	stopLoops, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	loops := make(chan error, 1)

@@ -91,7 +91,8 @@ func (p *Proxy) inFlight() int {
 	return p.forward.Open() + p.http.InFlight()
 }
 
-// running reports whether Run has begun; p.http is there from then on.
+// running reports whether Run has begun; p.http and p.forward are
+// there from then on.
 func (p *Proxy) running() bool {
 	select {
 	case <-p.started:

@@ -116,22 +116,6 @@ func (s *Socket) Dup() (int, error) {
 	return fd, nil
 }
 
-// Listener returns a net.Listener on the same socket. Closing it leaves the
-// socket open.
-func (s *Socket) Listener() (*net.TCPListener, error) {
-	fd, err := s.Dup()
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), "listener "+s.address.String())
-	defer func() { _ = f.Close() }() // FileListener duplicates once more
-	ln, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %v: %w", s.address, err)
-	}
-	return ln.(*net.TCPListener), nil
-}
-
 // Close closes this descriptor. The kernel stops listening, and resets what
 // nobody has accepted, when the last descriptor of the socket is closed.
 func (s *Socket) Close() error {

@@ -41,6 +41,11 @@ type Loop struct {
 	again  []*conn   // have more to read
 	failed []failure // handlers to be told
 
+	splice   func(from, to, n int) (int, unix.Errno)
+	noSplice bool    // the system refused it
+	pipes    []*pipe // empty ones, to be used again
+	full     int     // pipes that hold something
+
 	load atomic.Int64 // connections of the loop
 
 	mu     sync.Mutex
@@ -74,7 +79,7 @@ func New() (*Loop, error) {
 		_ = unix.Close(epfd)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &Loop{epfd: epfd, wakefd: wakefd, began: time.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
+	l := &Loop{epfd: epfd, wakefd: wakefd, began: time.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize), splice: splice}
 	l.slots = append(l.slots, slot{}) // slot 0 is wakefd
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
 	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wakefd, &ev); err != nil {
@@ -281,6 +286,10 @@ func (l *Loop) end() {
 			c.Abort()
 		}
 	}
+	for _, p := range l.pipes {
+		p.close()
+	}
+	l.pipes = nil
 	_ = unix.Close(l.epfd)
 	_ = unix.Close(l.wakefd)
 }
