@@ -112,7 +112,7 @@ func (b *batch) reply(fd, n int, to *address, as *control) int {
 	return sent
 }
 
-// from is the control message that makes an answer go out from where the
+// answer is the control message that makes an answer go out from where the
 // received datagram came to; none if the kernel did not say.
 func (c *control) answer() control {
 	h := (*unix.Cmsghdr)(unsafe.Pointer(c))

@@ -27,6 +27,8 @@ type conn struct {
 	to, from *conn // what arrives is spliced to; what is spliced here comes from
 	pipe     *pipe // holds what has arrived and to has not taken; nil: nothing
 
+	mark uint32 // the loop's pace
+
 	broken     error // sending failed; c is read to its end, then it fails with this
 	connecting bool
 	readable   bool // an edge said so, and no read has found the end since
@@ -178,6 +180,7 @@ func (c *conn) read() {
 			if n < len(c.loop.in) && !c.hangup && c.broken == nil {
 				c.readable = false
 			}
+			c.loop.pace.Seen(&c.mark)
 			c.handler.Data(c.loop.in[:n])
 		}
 	}

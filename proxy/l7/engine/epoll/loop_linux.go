@@ -46,6 +46,7 @@ type Loop struct {
 	pipes    []*pipe // empty ones, to be used again
 	full     int     // pipes that hold something
 
+	pace engine.Pace
 	load atomic.Int64 // connections of the loop
 
 	mu     sync.Mutex
@@ -121,12 +122,18 @@ func (l *Loop) Run(done func() bool) error {
 func (l *Loop) wait(events []unix.EpollEvent) (int, error) {
 	// First without blocking, and without telling the scheduler: under load
 	// there is nearly always something.
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-	if errno == 0 && n > 0 {
-		return int(n), nil
+	n, err := l.poll(events)
+	if n > 0 || err != nil {
+		return n, err
 	}
-	if errno != 0 && errno != unix.EINTR {
-		return 0, os.NewSyscallError("epoll_wait", errno)
+	if l.pace.Batch(time.Since(l.began)) > 0 {
+		// Many are at it: a nap gathers their events, and to be woken for each
+		// would cost more. The nap is raw as well.
+		nap := unix.NsecToTimespec(int64(engine.BatchWait))
+		_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&nap)), 0, 0)
+		if n, err := l.poll(events); n > 0 || err != nil {
+			return n, err
+		}
 	}
 	timeout := -1
 	if d, ok := l.wheel.Next(time.Since(l.began)); ok {
@@ -152,6 +159,18 @@ func (l *Loop) wait(events []unix.EpollEvent) (int, error) {
 		return 0, nil
 	}
 	return 0, os.NewSyscallError("epoll_wait", err)
+}
+
+// poll takes the events that are there.
+func (l *Loop) poll(events []unix.EpollEvent) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 && errno != unix.EINTR {
+		return 0, os.NewSyscallError("epoll_wait", errno)
+	}
+	if errno != 0 {
+		return 0, nil
+	}
+	return int(n), nil
 }
 
 func (l *Loop) dispatch(ev *unix.EpollEvent) {
