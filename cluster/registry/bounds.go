@@ -6,6 +6,33 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
+// maxMarks bounds the marks in a document: what is no letter, digit or blank. A
+// token takes the YAML library hundreds of bytes and some microseconds, and
+// each takes a mark, or follows one; base64, which large documents are made of,
+// has few. 10,000 routes have 300,000.
+const maxMarks = 2 << 20
+
+// tooManyMarks reports whether a document has more, and where.
+func tooManyMarks(doc []byte) (position, bool) {
+	at, marks := position{1, 1}, 0
+	for _, b := range doc {
+		switch {
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == ' ', b == '+', b == '/', b == '=':
+		case b&0xc0 == 0x80: // goes on with a character
+			continue
+		default:
+			if marks++; marks > maxMarks {
+				return at, true
+			}
+		}
+		at.column++
+		if b == '\n' {
+			at = position{at.line + 1, 1}
+		}
+	}
+	return position{}, false
+}
+
 // The bounds on a document's shape. The YAML parser is recursive, in depth and
 // from each key of a block mapping to the next, and moves all tokens for each
 // value that is left out: a small document could keep it busy for minutes, or
@@ -114,6 +141,11 @@ func (s *shape) next(t, previous *token.Token) (string, bool) {
 		if len(s.flow) > 0 {
 			s.flow[len(s.flow)-1].pair = true
 		}
+	}
+	if previous != nil && (previous.Type == token.LiteralType || previous.Type == token.FoldedType) {
+		// The text of a block scalar, which has the position of its end.
+		s.line = t.Position.Line
+		return "", false
 	}
 	if len(s.flow) == 0 && (t.Position.Line != s.line || t.Type == token.SequenceEntryType) {
 		if s.begin(t); s.blocks[len(s.blocks)-1].keys > maxKeys {

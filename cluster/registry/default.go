@@ -1,89 +1,83 @@
 package registry
 
 import (
-	"net/netip"
+	"math"
+	"reflect"
 	"slices"
 	"time"
 )
 
-// The defaults and the bounds, where a field's doc comment does not say it all.
-const (
-	defaultBGPPort      = 179
-	defaultHoldTime     = 3 * time.Second
-	defaultConnectRetry = time.Second
-	defaultInterval     = 2 * time.Second
-	defaultStatus       = 200
-	defaultFall         = 3
-	defaultRise         = 5
-	defaultWeight       = 1
-
-	minHoldTime     = 3 * time.Second // RFC 4271 4.2
-	maxHoldTime     = 65535 * time.Second
-	minConnectRetry = time.Second
-	maxConnectRetry = time.Hour
-	minInterval     = 50 * time.Millisecond
-	maxInterval     = time.Hour
-	minTimeout      = time.Millisecond
-	maxTimeout      = 10 * time.Second
-	maxInARow       = 100 // checks, for fall and rise
-	maxWeight       = 256
-	maxPrepend      = 16
-	maxMinHealthy   = 10000
-	maxCommunities  = 64 // of one VIP or neighbor: an UPDATE has 4096 octets for all its attributes (RFC 4271 4)
-	maxHTTPPath     = 1024
-)
-
-// WithDefaults returns a copy in which each field that has its zero value and
-// a default has that default. Parse does so itself; this is for a Config that
-// a program made.
+// WithDefaults returns a copy in which each field that Parse fills in has its
+// default if it has its zero value. It is for a Config that a program made.
 func (c Config) WithDefaults() Config {
 	c = c.Clone()
-	for i := range c.VIPs {
-		orDefault(&c.VIPs[i].Mode, ModeBGP)
-	}
-	for i := range c.Neighbors {
-		b := &c.Neighbors[i]
-		orDefault(&b.Port, defaultBGPPort)
-		orDefault(&b.HoldTime, defaultHoldTime)
-		orDefault(&b.ConnectRetry, defaultConnectRetry)
-	}
-	for i := range c.Pools {
-		p := &c.Pools[i]
-		orDefault(&p.Balance, BalanceRoundRobin)
-		if h := p.HealthCheck; h != nil {
-			h.setDefaults(func(key string) bool {
-				return map[string]bool{
-					"expect_status": len(h.ExpectStatus) == 0, "interval": h.Interval == 0, "timeout": h.Timeout == 0,
-					"fall": h.Fall == 0, "rise": h.Rise == 0,
-				}[key]
-			})
-		}
-		for j := range p.Servers {
-			if s := &p.Servers[j]; s.Weight == nil {
-				weight := defaultWeight
-				s.Weight = &weight
-			}
-		}
-	}
+	fill(reflect.ValueOf(&c).Elem(), false, "")
 	return c
 }
 
-// setDefaults fills in what is missing, by key.
-func (h *HealthCheck) setDefaults(missing func(key string) bool) {
-	if missing("interval") {
-		h.Interval = defaultInterval
+// Effective returns a copy in which each field that was left out and has a
+// default has it, where the field is of use at all: what a node acts on, not
+// what is stored. In it, pointers to a bool or a duration whose doc comment
+// names a default are set, of listeners whose protocol they are for. Of a
+// Config that is not valid it makes what it can.
+func (c Config) Effective() Config {
+	c = c.Clone()
+	fill(reflect.ValueOf(&c).Elem(), true, "")
+	return c
+}
+
+// dependent fills in defaults that depend on other fields, and are stored.
+type dependent interface {
+	fillIn(missing func(key string) bool)
+}
+
+// resolver fills in defaults that depend on other fields, and are not stored.
+type resolver interface{ resolve() }
+
+// fill sets defaults in v and in what it holds: all, or those that are stored.
+// The protocol is that of the listener around it.
+func fill(v reflect.Value, all bool, protocol Protocol) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			fill(v.Elem(), all, protocol)
+		}
+	case reflect.Slice:
+		if isScalar(v.Type().Elem()) {
+			return
+		}
+		for i := range v.Len() {
+			fill(v.Index(i), all, protocol)
+		}
+	case reflect.Struct:
+		if !isScalar(v.Type()) {
+			fillRecord(v, all, protocol)
+		}
 	}
-	if missing("timeout") {
-		h.Timeout = max(min(h.Interval, maxTimeout), minTimeout)
+}
+
+func fillRecord(v reflect.Value, all bool, protocol Protocol) {
+	if l, ok := v.Addr().Interface().(*Listener); ok {
+		protocol = l.Protocol
 	}
-	if missing("fall") {
-		h.Fall = defaultFall
+	schema := recordOf(v.Type())
+	for i := range schema.fields {
+		f := &schema.fields[i]
+		if len(f.protocols) > 0 && !slices.Contains(f.protocols, string(protocol)) {
+			continue
+		}
+		to := v.Field(f.index)
+		if f.fallback.IsValid() && (all || f.filled) && to.IsZero() {
+			f.set(to)
+			continue
+		}
+		fill(to, all, protocol)
 	}
-	if missing("rise") {
-		h.Rise = defaultRise
+	if d, ok := v.Addr().Interface().(dependent); ok {
+		d.fillIn(func(key string) bool { return v.Field(schema.byKey[key].index).IsZero() })
 	}
-	if missing("expect_status") && h.HTTP != "" {
-		h.ExpectStatus = []int{defaultStatus}
+	if r, ok := v.Addr().Interface().(resolver); ok && all {
+		r.resolve()
 	}
 }
 
@@ -94,44 +88,80 @@ func orDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Clone returns a copy that shares nothing with c: change it freely.
-func (c Config) Clone() Config {
-	c.VIPs = slices.Clone(c.VIPs)
-	for i := range c.VIPs {
-		v := &c.VIPs[i]
-		v.Addresses, v.Communities = slices.Clone(v.Addresses), slices.Clone(v.Communities)
+func (h *HealthCheck) fillIn(missing func(key string) bool) {
+	if missing("timeout") {
+		h.Timeout = max(min(h.Interval, 10*time.Second), time.Millisecond)
 	}
-	c.Neighbors = slices.Clone(c.Neighbors)
-	for i := range c.Neighbors {
-		b := &c.Neighbors[i]
-		b.Nodes, b.Communities, b.MED = slices.Clone(b.Nodes), slices.Clone(b.Communities), clonePointer(b.MED)
-		if b.NextHops != nil {
-			hops := make(map[string][]netip.Addr, len(b.NextHops))
-			for node, addresses := range b.NextHops {
-				hops[node] = slices.Clone(addresses)
-			}
-			b.NextHops = hops
-		}
+	if missing("expect_status") && h.HTTP != "" {
+		h.ExpectStatus = []int{200}
 	}
-	c.Listeners = slices.Clone(c.Listeners)
-	c.Pools = slices.Clone(c.Pools)
-	for i := range c.Pools {
-		p := &c.Pools[i]
-		if p.HealthCheck = clonePointer(p.HealthCheck); p.HealthCheck != nil {
-			p.HealthCheck.ExpectStatus = slices.Clone(p.HealthCheck.ExpectStatus)
-		}
-		p.Servers = slices.Clone(p.Servers)
-		for j := range p.Servers {
-			p.Servers[j].Weight = clonePointer(p.Servers[j].Weight)
-		}
-	}
-	return c
 }
 
-func clonePointer[T any](p *T) *T {
-	if p == nil {
-		return nil
+func (h *HealthCheck) resolve() {
+	if h.HTTP != "" {
+		orDefault(&h.Method, "GET")
 	}
-	v := *p
-	return &v
+	orDefault(&h.FastInterval, h.Interval)
+	orDefault(&h.DownInterval, h.Interval)
+}
+
+func (l *Listener) resolve() {
+	idle := time.Minute
+	switch l.Protocol {
+	case ProtocolTCP, ProtocolTLS:
+		idle = time.Hour
+	case ProtocolUDP:
+		idle = 30 * time.Second
+	}
+	orDefault(&l.Timeouts.Idle, idle)
+	if l.AccessLog == nil {
+		log := l.Protocol.HTTP()
+		l.AccessLog = &log
+	}
+}
+
+func (c *ClientLimit) resolve() {
+	if c.Rate > 0 {
+		orDefault(&c.Burst, max(int(math.Ceil(c.Rate)), 1))
+	}
+}
+
+func (r *Respond) resolve() {
+	if r.Body != "" {
+		orDefault(&r.ContentType, "text/plain")
+	}
+}
+
+func (p *Pool) resolve() {
+	if p.Balance.hashes() {
+		orDefault(&p.Hash.Bound, 1.25)
+	}
+	if p.MaxFails > 0 {
+		orDefault(&p.FailTimeout, 10*time.Second)
+	}
+	if a := p.Adaptive; a != nil {
+		orDefault(&a.Max, max(a.Min, 1000))
+		least := min(a.Max, 10)
+		if p.MaxRequests > 0 {
+			least = min(least, p.MaxRequests)
+		}
+		orDefault(&a.Min, least)
+	}
+	if p.Queue > 0 {
+		orDefault(&p.QueueTimeout, time.Second)
+	}
+}
+
+func (r *Retry) resolve() {
+	if r.Budget > 0 {
+		orDefault(&r.MinPerSecond, 10)
+	}
+}
+
+func (b Balance) hashes() bool {
+	switch b {
+	case BalanceSourceHash, BalanceURIHash, BalanceHeaderHash, BalanceCookieHash:
+		return true
+	}
+	return false
 }

@@ -67,6 +67,65 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+func TestDiffOfCertificatesAndRoutes(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		alter func(*Config)
+		want  []Change
+	}{
+		{
+			name: "a key", alter: func(c *Config) { c.Certificates[0].Key = "sealed:v1:b3RoZXI=" },
+			want: []Change{{"certificate", "api", "change", []string{"key: (changed)"}}},
+		},
+		{
+			name: "a staple and a removal", alter: func(c *Config) { c.Certificates[0].OCSP, c.Certificates = nil, c.Certificates[:1] },
+			want: []Change{{"certificate", "api", "change", []string{`ocsp: "MAkKAQCgBDACBQA=" -> none`}}, {"certificate", "www", "remove", nil}},
+		},
+		{
+			name: "a new certificate", alter: func(c *Config) {
+				c.Certificates = append(c.Certificates, Certificate{Name: "new", Chain: "PEM", Key: "key"})
+			},
+			want: []Change{{"certificate", "new", "add", []string{"chain: PEM", "key: (secret)"}}},
+		},
+		{
+			name: "routes", alter: func(c *Config) {
+				r := c.Listeners[0].Routes
+				r[0].Rewrite.RequestHeaders.Set["X-A"], r[0].Mirror.Percent = "z", 50
+				r[1].Name = "root"
+				c.Listeners[1].RedirectHTTPS = nil
+			},
+			want: []Change{
+				{"listener", "http", "change", []string{"redirect_https.port: 8443 -> none", "redirect_https.status: 307 -> none"}},
+				{"route", "https/exact", "remove", nil},
+				{"route", "https/payments", "change", []string{"mirror.percent: 12.5 -> 50", "rewrite.request_headers.set.X-A: b -> z"}},
+				{"route", "https/root", "add", []string{"path_exact: /", "pool: app"}},
+			},
+		},
+		{
+			name: "the order of routes, which decides between those that match alike", alter: func(c *Config) { slices.Reverse(c.Listeners[0].Routes) },
+			want: []Change{{"listener", "https", "change", []string{"order of routes: moved comes later"}}},
+		},
+		{
+			name: "a long text", alter: func(c *Config) { c.Listeners[0].ErrorPages[0].Body = strings.Repeat("x", 500) },
+			want: []Change{{"listener", "https", "change", []string{
+				`error_pages: [{status: [502, 503], content_type: "text/html; charset=utf-8", body: "<h1>Sorry</h1>\n<p>We are back soon.</p>\n"}] -> ` +
+					`[{status: [502, 503], content_type: "text/html; charset=utf-8", ... (572 bytes)`,
+			}}},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			from, to := full(t), full(t)
+			test.alter(&to)
+			if d := cmp.Diff(test.want, Diff(from, to)); d != "" {
+				t.Errorf("unexpected changes (-want +got):\n%s", d)
+			}
+			if len(Diff(to, from)) != len(test.want) {
+				t.Errorf("on the way back there are other changes: %v", Diff(to, from))
+			}
+		})
+	}
+}
+
 func TestJSONIsStable(t *testing.T) {
 	// It is in Raft logs: a change of this text is a change of format.
 	c := exampleConfig()

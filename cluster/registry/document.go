@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
@@ -14,51 +15,52 @@ import (
 )
 
 // MaxDocument is the largest document that Parse reads, in bytes. A thousand
-// pools of ten servers take about 1 MiB.
-const MaxDocument = 4 << 20
+// pools of ten servers take about 1 MiB, 10,000 routes 2 MiB, a thousand
+// certificates with their chains and sealed keys 8 MiB.
+const MaxDocument = 16 << 20
 
 // maxFaults bounds the answer: a document of another kind altogether would
 // give one fault a line.
 const maxFaults = 1000
 
-// position is a place in a document: line and column, from 1.
-type position struct{ line, column int }
-
-// readDocument reads the bytes into the syntax tree of one YAML document. The
-// root is nil if the document is empty. What cannot be read, or what the
-// format leaves no need for (anchors, tags, a second document), is a Fault.
-func readDocument(doc []byte) (root ast.Node, faults Faults) {
+// readDocument reads the bytes of one YAML document. The root is null if the
+// document is empty. What cannot be read, or what the format leaves no need for
+// (anchors, tags, a second document), is a Fault.
+func readDocument(doc []byte) (root node, faults Faults) {
 	if len(doc) > MaxDocument {
-		return nil, Faults{{Line: 1, Column: 1, Message: fmt.Sprintf("the document has %d bytes, at most %d are read", len(doc), MaxDocument)}}
+		return node{}, Faults{{Line: 1, Column: 1, Message: fmt.Sprintf("the document has %d bytes, at most %d are read", len(doc), MaxDocument)}}
 	}
 	doc = bytes.TrimPrefix(doc, []byte("\uFEFF")) // a byte order mark, YAML 1.2.2 5.2
 	if f, ok := badText(doc); ok {
-		return nil, Faults{f}
+		return node{}, Faults{f}
+	}
+	if at, ok := tooManyMarks(doc); ok {
+		return node{}, Faults{{Line: at.line, Column: at.column, Message: fmt.Sprintf("the document has more than %d marks such as commas, colons, dashes and line ends", maxMarks)}}
 	}
 	// The library reads what an operator or a client of the API sends. Should it
 	// panic on some odd input, then that input is refused, and the node lives.
 	defer func() {
 		if r := recover(); r != nil {
-			root, faults = nil, Faults{{Line: 1, Column: 1, Message: fmt.Sprintf("cannot be read as YAML: the parser failed: %v", r)}}
+			root, faults = node{}, Faults{{Line: 1, Column: 1, Message: fmt.Sprintf("cannot be read as YAML: the parser failed: %v", r)}}
 		}
 	}()
 	tokens := joinColons(lexer.Tokenize(string(doc)))
 	if faults := refuseTokens(tokens); len(faults) > 0 {
-		return nil, faults
+		return node{}, faults
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		return nil, Faults{syntaxFault(err)}
+		return node{}, Faults{syntaxFault(err)}
 	}
 	for _, d := range file.Docs {
 		if isEmpty(d.Body) {
 			continue
 		}
-		if root != nil {
+		if root.kind != nullKind {
 			p := positionOf(d.Body)
-			return nil, Faults{{Line: p.line, Column: p.column, Message: "a second document begins here: put all in one"}}
+			return node{}, Faults{{Line: p.line, Column: p.column, Message: "a second document begins here: put all in one"}}
 		}
-		root = d.Body
+		root = nodeOf(d.Body, position{1, 1})
 	}
 	return root, nil
 }
@@ -146,7 +148,8 @@ func syntaxFault(err error) Fault {
 	}
 	// Not its Error: that prints the source as well, and takes minutes where
 	// a line is very long.
-	f := Fault{Line: 1, Column: 1, Message: "is not YAML: " + at.GetMessage()}
+	message, _, _ := strings.Cut(at.GetMessage(), `: "`) // what it quotes may be a line of a key
+	f := Fault{Line: 1, Column: 1, Message: "is not YAML: " + message}
 	if t := at.GetToken(); t != nil && t.Position != nil {
 		f.Line, f.Column = t.Position.Line, t.Position.Column
 	}
@@ -159,21 +162,4 @@ func isEmpty(n ast.Node) bool {
 		return true
 	}
 	return slices.Contains([]ast.NodeType{ast.NullType, ast.CommentType}, n.Type())
-}
-
-// positionOf says where a node begins.
-func positionOf(n ast.Node) position {
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		// In block style, the token of a mapping is the first colon.
-		if !n.IsFlowStyle && len(n.Values) > 0 {
-			return positionOf(n.Values[0].Key)
-		}
-	case *ast.MappingValueNode:
-		return positionOf(n.Key)
-	}
-	if t := n.GetToken(); t != nil && t.Position != nil {
-		return position{t.Position.Line, t.Position.Column}
-	}
-	return position{1, 1}
 }

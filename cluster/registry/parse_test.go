@@ -137,7 +137,7 @@ func TestParseBoundsTheDocumentAndTheAnswer(t *testing.T) {
 		name, doc, want string
 		faults          int
 	}{
-		{"size", strings.Repeat("#", MaxDocument+1), "the document has 4194305 bytes", 1},
+		{"size", strings.Repeat("#", MaxDocument+1), "the document has 16777217 bytes", 1},
 		{"unknown keys", "pools:\n" + strings.Repeat("  - {name: a, b: c}\n", maxFaults), "unknown key", maxFaults},
 		{"names", "pools:\n" + strings.Repeat("  - {name: a}\n", 2*maxFaults), "is the name of", maxFaults},
 		{"anchors", strings.Repeat("- &a\n", 2*maxFaults), "anchors", maxFaults},

@@ -2,99 +2,14 @@ package registry
 
 import (
 	"encoding/json"
-	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
-
-// genConfig makes any valid configuration, awkward names and all.
-func genConfig() *rapid.Generator[Config] {
-	name := rapid.OneOf(
-		rapid.StringMatching(`[a-z0-9][a-z0-9_.-]{0,62}`),
-		rapid.SampledFrom([]string{"true", "no", "null", "on", "y", "1", "1.5", "0x1f", "010", "1e3", "1_0", "n-", "a.", "2026-11-22", "12.30"}),
-	)
-	names := func(low, high int) *rapid.Generator[[]string] {
-		return rapid.SliceOfNDistinct(name, low, high, rapid.ID[string])
-	}
-	address := rapid.Custom(func(t *rapid.T) netip.Addr {
-		n := rapid.Uint16().Draw(t, "address")
-		if rapid.Bool().Draw(t, "ipv6") {
-			return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 14: byte(n >> 8), 15: byte(n)})
-		}
-		return netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)})
-	})
-	community := rapid.Custom(func(t *rapid.T) string {
-		return fmt.Sprintf("%d:%d", rapid.Uint16().Draw(t, "asn"), rapid.Uint16().Draw(t, "value"))
-	})
-	communities := rapid.SliceOfNDistinct(community, 0, 3, rapid.ID[string])
-	asn := rapid.Uint32Range(1, 23455)
-	seconds := func(low, high int) *rapid.Generator[time.Duration] {
-		return rapid.Map(rapid.IntRange(low, high), func(n int) time.Duration { return time.Duration(n) * time.Second })
-	}
-	return rapid.Custom(func(t *rapid.T) Config {
-		var c Config
-		addresses := rapid.SliceOfNDistinct(address, 3, 6, rapid.ID[netip.Addr]).Draw(t, "addresses")
-		for i, n := range names(0, 3).Draw(t, "vips") {
-			c.VIPs = append(c.VIPs, VIP{Name: n, Addresses: addresses[i : i+1], Mode: ModeBGP, Communities: orNil(communities.Draw(t, "communities"))})
-		}
-		for i, n := range names(0, 3).Draw(t, "neighbors") {
-			b := Neighbor{
-				Name: n, Address: addresses[i], Port: rapid.Uint16Min(1).Draw(t, "port"), ASN: asn.Draw(t, "asn"), LocalASN: asn.Draw(t, "local"),
-				Nodes: names(1, 3).Draw(t, "nodes"), HoldTime: seconds(3, 65535).Draw(t, "hold"), ConnectRetry: seconds(1, 3600).Draw(t, "retry"),
-				Communities: orNil(communities.Draw(t, "communities")), ASPathPrepend: rapid.IntRange(0, 16).Draw(t, "prepend"),
-			}
-			if rapid.Bool().Draw(t, "has med") {
-				b.MED = ptr(rapid.Uint32().Draw(t, "med"))
-			}
-			for _, node := range b.Nodes {
-				if rapid.Bool().Draw(t, "has next hop") {
-					if b.NextHops == nil {
-						b.NextHops = map[string][]netip.Addr{}
-					}
-					b.NextHops[node] = []netip.Addr{address.Draw(t, "next hop")}
-				}
-			}
-			c.Neighbors = append(c.Neighbors, b)
-		}
-		for _, n := range names(0, 3).Draw(t, "pools") {
-			p := Pool{Name: n, Balance: BalanceRoundRobin}
-			if rapid.Bool().Draw(t, "checked") {
-				p.HealthCheck = &HealthCheck{
-					Interval: time.Duration(rapid.Int64Range(int64(minInterval), int64(maxInterval)).Draw(t, "interval")),
-					Timeout:  time.Duration(rapid.Int64Range(int64(minTimeout), int64(maxTimeout)).Draw(t, "timeout")),
-					Fall:     rapid.IntRange(1, 100).Draw(t, "fall"), Rise: rapid.IntRange(1, 100).Draw(t, "rise"),
-				}
-				if rapid.Bool().Draw(t, "http") {
-					p.HealthCheck.HTTP = rapid.StringMatching(`/[!-"$-~]{0,20}`).Draw(t, "path")
-					p.HealthCheck.ExpectStatus = rapid.SliceOfNDistinct(rapid.IntRange(200, 599), 1, 3, rapid.ID[int]).Draw(t, "status")
-				}
-			}
-			for i, n := range names(0, 3).Draw(t, "servers") {
-				p.Servers = append(p.Servers, Server{
-					Name: n, Address: netip.AddrPortFrom(addresses[i], rapid.Uint16Min(1).Draw(t, "port")),
-					Weight: ptr(rapid.IntRange(0, 256).Draw(t, "weight")), Backup: rapid.Bool().Draw(t, "backup"),
-				})
-			}
-			c.Pools = append(c.Pools, p)
-		}
-		if len(c.VIPs) == 0 || len(c.Pools) == 0 {
-			return c
-		}
-		for i, n := range names(0, 3).Draw(t, "listeners") {
-			c.Listeners = append(c.Listeners, Listener{
-				Name: n, VIP: rapid.SampledFrom(c.VIPs).Draw(t, "vip").Name, Port: uint16(80 + i),
-				Protocol: rapid.SampledFrom([]Protocol{ProtocolTCP, ProtocolHTTP}).Draw(t, "protocol"), Pool: rapid.SampledFrom(c.Pools).Draw(t, "pool").Name,
-			})
-		}
-		return c
-	})
-}
 
 func orNil[T any](s []T) []T {
 	if len(s) == 0 {
@@ -151,7 +66,7 @@ func TestDiffIsEmptyOfEqualConfigsAlone(t *testing.T) {
 		if len(forth) != len(back) {
 			rt.Fatalf("%d changes there, %d back:\n%v\n%v", len(forth), len(back), forth, back)
 		}
-		order := []string{KindVIP, KindNeighbor, KindListener, KindPool, KindServer}
+		order := []string{KindVIP, KindNeighbor, KindCertificate, KindListener, KindRoute, KindPool, KindServer}
 		if !slices.IsSortedFunc(forth, func(a, b Change) int { return slices.Index(order, a.Kind) - slices.Index(order, b.Kind) }) {
 			rt.Fatalf("the kinds are out of order: %v", forth)
 		}
@@ -160,6 +75,10 @@ func TestDiffIsEmptyOfEqualConfigsAlone(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(example))
+	f.Add([]byte(minimal))
+	if doc, err := os.ReadFile("testdata/full.yaml"); err == nil {
+		f.Add(doc)
+	}
 	docs, err := filepath.Glob("testdata/faults/*.yaml")
 	if err != nil || len(docs) == 0 {
 		f.Fatalf("no seeds: %v", err)
@@ -189,5 +108,51 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("Validate refuses what Parse accepted:\n%v", faults)
 		}
 		survives(t, c)
+	})
+}
+
+func TestTheEffectiveConfigIsValidAndStays(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := genConfig().Draw(rt, "config")
+		e := c.Effective()
+		if faults := e.Validate(); len(faults) > 0 {
+			rt.Fatalf("the effective configuration is not valid:\n%v", faults)
+		}
+		sameValues(t, "the effective configuration of an effective one", e, e.Effective())
+		survives(t, e)
+	})
+}
+
+func FuzzUnmarshalJSON(f *testing.F) {
+	for _, c := range []Config{{}, exampleConfig(), full(f)} {
+		data, err := json.Marshal(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`{"pools":[{"servers":null,"slow_start":"1s","hash":{"bound":1.5}}],"vips":null}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var c Config
+		if err := json.Unmarshal(data, &c); err != nil {
+			return
+		}
+		// Whatever a log may hold: no panic, and two nodes judge alike.
+		if d := cmp.Diff(c.Validate(), c.Clone().Validate()); d != "" {
+			t.Fatalf("two nodes differ:\n%s", d)
+		}
+		c.Effective()
+		again, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var decoded Config
+		if err := json.Unmarshal(again, &decoded); err != nil {
+			t.Fatalf("%v\n%s", err, again)
+		}
+		sameValues(t, "the configuration after JSON", c, decoded)
+		if len(c.Validate()) == 0 {
+			survives(t, c)
+		}
 	})
 }

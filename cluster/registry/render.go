@@ -2,133 +2,111 @@ package registry
 
 import (
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
+	"unicode/utf8"
 )
 
-// entry is one field of something in a Config, as a document has it. Marshal
-// prints entries and Diff compares them, so that what can be written and what
-// can differ are one list.
-type entry struct {
-	key   string
-	value string // of a scalar, as YAML
-	list  []string
-	sub   []entry // of a mapping
-}
+// lineWidth is how long a mapping or list in flow style may make a line.
+const lineWidth = 120
 
-func (v VIP) entries() []entry {
-	return present(
-		text("name", v.Name),
-		list("addresses", v.Addresses),
-		text("mode", string(v.Mode)),
-		list("communities", v.Communities),
-		number0("min_healthy", v.MinHealthy),
-	)
-}
-
-func (b Neighbor) entries() []entry {
-	all := present(
-		text("name", b.Name),
-		text("address", b.Address.String()),
-		entry{key: "port", value: fmt.Sprint(b.Port)},
-		entry{key: "asn", value: fmt.Sprint(b.ASN)},
-		entry{key: "local_asn", value: fmt.Sprint(b.LocalASN)},
-		list("nodes", b.Nodes),
-		entry{key: "hold_time", value: formatDuration(b.HoldTime)},
-		entry{key: "connect_retry", value: formatDuration(b.ConnectRetry)},
-		list("communities", b.Communities),
-	)
-	if b.MED != nil {
-		all = append(all, entry{key: "med", value: fmt.Sprint(*b.MED)})
-	}
-	if b.ASPathPrepend != 0 {
-		all = append(all, entry{key: "as_path_prepend", value: fmt.Sprint(b.ASPathPrepend)})
-	}
-	if len(b.NextHops) > 0 {
-		hops := entry{key: "next_hops"}
-		for _, node := range slices.Sorted(maps.Keys(b.NextHops)) {
-			e := list(scalar(node), b.NextHops[node])
-			hops.sub = append(hops.sub, e)
+// lines writes the inside of a mapping in block style. What is in it is in flow
+// style where that fits.
+func (n node) lines(indent int) []string {
+	var all []string
+	for _, p := range n.pairs {
+		key := scalar(p.key)
+		v := p.value
+		switch {
+		case v.kind == textKind && isBlockText(v.text):
+			style := "|"
+			if !strings.HasSuffix(v.text, "\n") {
+				style = "|-"
+			}
+			all = append(all, key+": "+style)
+			all = append(all, indented(strings.Split(strings.TrimSuffix(v.text, "\n"), "\n"))...)
+		case v.kind == mappingKind && !v.fits(indent+len(key)):
+			all = append(all, key+":")
+			all = append(all, indented(v.lines(indent+2))...)
+		case v.kind == listKind && len(v.items) > 0 && (v.items[0].kind == mappingKind || !v.fits(indent+len(key))):
+			all = append(all, key+":")
+			for _, item := range v.items {
+				all = append(all, indented(item.itemLines(indent+2))...)
+			}
+		default:
+			all = append(all, key+": "+v.flow())
 		}
-		all = append(all, hops)
 	}
 	return all
 }
 
-func (l Listener) entries() []entry {
-	return []entry{
-		text("name", l.Name),
-		text("vip", l.VIP),
-		{key: "port", value: fmt.Sprint(l.Port)},
-		text("protocol", string(l.Protocol)),
-		text("pool", l.Pool),
+// itemLines writes an item of a list in block style.
+func (n node) itemLines(indent int) []string {
+	if n.kind != mappingKind || n.fits(indent+2) {
+		return []string{"- " + n.flow()}
 	}
+	return dashed(n.lines(indent + 2))
 }
 
-// entries are all but the servers.
-func (p Pool) entries() []entry {
-	all := []entry{text("name", p.Name), text("balance", string(p.Balance))}
-	if p.HealthCheck != nil {
-		all = append(all, entry{key: "health_check", sub: p.HealthCheck.entries()})
+// dashed makes lines an item of a list.
+func dashed(lines []string) []string {
+	lines = indented(lines)
+	if len(lines) > 0 {
+		lines[0] = "- " + lines[0][2:]
+	}
+	return lines
+}
+
+func indented(lines []string) []string {
+	all := make([]string, len(lines))
+	for i, line := range lines {
+		all[i] = "  " + line
 	}
 	return all
 }
 
-func (h HealthCheck) entries() []entry {
-	var all []entry
-	if h.HTTP != "" {
-		all = append(all, text("http", h.HTTP))
-	}
-	return append(all, present(
-		list("expect_status", h.ExpectStatus),
-		entry{key: "interval", value: formatDuration(h.Interval)},
-		entry{key: "timeout", value: formatDuration(h.Timeout)},
-		entry{key: "fall", value: fmt.Sprint(h.Fall)},
-		entry{key: "rise", value: fmt.Sprint(h.Rise)},
-	)...)
+// fits reports whether a mapping or list is good to read on one line, behind
+// so many characters.
+func (n node) fits(behind int) bool { return !n.hasBlockText() && behind+len(n.flow()) <= lineWidth }
+
+func (n node) hasBlockText() bool {
+	return n.kind == textKind && isBlockText(n.text) ||
+		slices.ContainsFunc(n.items, node.hasBlockText) ||
+		slices.ContainsFunc(n.pairs, func(p pair) bool { return p.value.hasBlockText() })
 }
 
-func (s Server) entries() []entry {
-	all := []entry{text("name", s.Name), text("address", s.Address.String())}
-	if s.Weight != nil {
-		all = append(all, entry{key: "weight", value: fmt.Sprint(*s.Weight)})
-	}
-	if s.Backup {
-		all = append(all, entry{key: "backup", value: "true"})
-	}
-	return all
+// isBlockText reports whether text is written as a literal block (YAML 1.2.2
+// 8.1.2): two or more lines in which nothing needs an escape.
+func isBlockText(s string) bool {
+	lines := strings.Split(strings.TrimSuffix(s, "\n"), "\n")
+	return len(lines) > 1 && !slices.ContainsFunc(lines, func(line string) bool {
+		return line == "" || strings.Trim(line, " ") != line || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' })
+	})
 }
 
-func text(key, value string) entry { return entry{key: key, value: scalar(value)} }
-
-func number0(key string, value int) entry {
-	if value == 0 {
-		return entry{}
-	}
-	return entry{key: key, value: strconv.Itoa(value)}
-}
-
-func list[T any](key string, values []T) entry {
-	if len(values) == 0 {
-		return entry{}
-	}
-	e := entry{key: key}
-	for _, v := range values {
-		if n, ok := any(v).(int); ok {
-			e.list = append(e.list, strconv.Itoa(n))
-			continue
+// flow writes a node in flow style.
+func (n node) flow() string {
+	switch n.kind {
+	case mappingKind:
+		all := make([]string, len(n.pairs))
+		for i, p := range n.pairs {
+			all[i] = scalar(p.key) + ": " + p.value.flow()
 		}
-		e.list = append(e.list, scalar(fmt.Sprint(v)))
+		return "{" + strings.Join(all, ", ") + "}"
+	case listKind:
+		all := make([]string, len(n.items))
+		for i, item := range n.items {
+			all[i] = item.flow()
+		}
+		return "[" + strings.Join(all, ", ") + "]"
+	case textKind:
+		if n.span {
+			return n.text // which is nothing else in any version of YAML
+		}
+		return scalar(n.text)
+	default:
+		return n.text
 	}
-	return e
-}
-
-// present drops the entries without a key: what is absent.
-func present(entries ...entry) []entry {
-	return slices.DeleteFunc(entries, func(e entry) bool { return e.key == "" })
 }
 
 // scalar writes text as YAML that reads as the same text everywhere: plain if
@@ -144,13 +122,13 @@ func scalar(s string) string {
 // allows: the words and shapes that some version of it reads as a number, a
 // truth value, a date or base 60 are left out.
 func plain(s string) bool {
-	if s == "" || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_.-/") != "" {
+	if s == "" || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-/") != "" {
 		return false
 	}
-	if slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "y", "n", "null"}, s) {
+	if slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "y", "n", "null"}, strings.ToLower(s)) {
 		return false
 	}
-	if s[0] == '/' || s[0] >= 'a' && s[0] <= 'z' {
+	if s[0] == '/' || s[0] >= 'a' && s[0] <= 'z' || s[0] >= 'A' && s[0] <= 'Z' {
 		return true
 	}
 	return isIPv4(s)
@@ -171,9 +149,11 @@ func doubleQuoted(s string) string {
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
 		case r < ' ' || r >= 0x7f && r <= 0xffff:
 			fmt.Fprintf(&b, `\u%04X`, r)
-		case r > 0xffff:
+		case r >= utf8.RuneSelf:
 			fmt.Fprintf(&b, `\U%08X`, r)
 		default:
 			b.WriteRune(r)
@@ -181,17 +161,4 @@ func doubleQuoted(s string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
-}
-
-// formatDuration writes a duration without the zero units that
-// [time.Duration.String] ends with: 1m, not 1m0s.
-func formatDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }

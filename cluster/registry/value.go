@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -56,23 +55,6 @@ func notService(a netip.Addr) string {
 		return "a loopback address: no client can reach it"
 	case a.IsLinkLocalUnicast():
 		return "a link-local address, which routers do not forward (RFC 3927 7)"
-	}
-	return ""
-}
-
-// notRequestPath says why a string cannot be the path of an HTTP request
-// (origin-form, RFC 9112 3.2.1), or "".
-func notRequestPath(s string) string {
-	if len(s) > maxHTTPPath {
-		return fmt.Sprintf("has %d bytes, at most %d are allowed", len(s), maxHTTPPath)
-	}
-	if s[0] != '/' {
-		return "must begin with /"
-	}
-	for i := range len(s) {
-		if b := s[i]; b <= ' ' || b >= 0x7f || b == '#' {
-			return fmt.Sprintf("must not have the character %q: percent-encode it", b)
-		}
 	}
 	return ""
 }

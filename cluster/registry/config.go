@@ -1,0 +1,76 @@
+// Package registry is the model of what the nodes of a cluster agree on: VIPs,
+// neighbors, certificates, listeners with their routes, pools and servers. It
+// is pure: it parses, validates, compares and prints configurations, and knows
+// nothing of how they are replicated or carried out.
+//
+// Each field is described once, by the tags beside it (see schema.go); reading,
+// writing, defaults, copies and the checks of single values follow them.
+package registry
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is one whole cluster configuration, as an operator writes it. A
+// Config that Parse returned without error is valid and is never changed
+// afterwards: share it freely, copy to alter. What the operator left out is
+// left out here as well, but for the fields that have been there from the first
+// version: Parse fills those in. Effective fills in all.
+type Config struct {
+	VIPs         []VIP         `json:"vips" empty:"ok"`
+	Neighbors    []Neighbor    `json:"neighbors" empty:"ok"`
+	Certificates []Certificate `json:"certificates" empty:"ok" max:"1000"`
+	Listeners    []Listener    `json:"listeners" empty:"ok"`
+	Pools        []Pool        `json:"pools" empty:"ok"`
+}
+
+// Snapshot is a Config with the version that the cluster gave it. Version 0 is
+// the empty configuration of a new cluster; each accepted change adds one.
+type Snapshot struct {
+	Version uint64 `json:"version"`
+	Config  Config `json:"config"`
+}
+
+// Mode is how a VIP draws its traffic to a node.
+type Mode string
+
+// ModeBGP announces the VIP to the neighbors. It is the only mode so far.
+const ModeBGP Mode = "bgp"
+
+// VIP is a virtual IP: one service address, of one or both families, that the
+// nodes share.
+type VIP struct {
+	Name      string       `json:"name" required:"true" format:"name"`
+	Addresses []netip.Addr `json:"addresses" required:"true" least:"have at least one address"` // each in one VIP only
+	Mode      Mode         `json:"mode" default:"bgp" filled:"true" words:"bgp"`
+	// Communities are added to those of the neighbor, "ASN:value" (RFC 1997).
+	Communities []string `json:"communities" format:"community" max:"64" empty:"ok"`
+	// MinHealthy closes the gate of a node that sees fewer healthy servers in
+	// any pool that the VIP's listeners send to. 0 (default): never.
+	MinHealthy int `json:"min_healthy" range:"0..10000"`
+}
+
+// Neighbor is a router that nodes speak BGP with.
+type Neighbor struct {
+	Name     string        `json:"name" required:"true" format:"name"`
+	Address  netip.Addr    `json:"address" required:"true"`
+	Port     uint16        `json:"port" default:"179" filled:"true" range:"1..65535"`
+	ASN      uint32        `json:"asn" required:"true" range:"1..4294967294"`                            // the router's
+	LocalASN uint32        `json:"local_asn" required:"true" range:"1..4294967294"`                      // ours towards it
+	Nodes    []string      `json:"nodes" required:"true" format:"name" least:"name at least one node"`   // who speaks with it
+	HoldTime time.Duration `json:"hold_time" default:"3s" filled:"true" range:"3s..65535s" whole:"true"` // RFC 4271 4.2
+	// ConnectRetry is the longest wait before a lost session is tried again.
+	ConnectRetry time.Duration `json:"connect_retry" default:"1s" filled:"true" range:"1s..3600s" whole:"true"`
+	// Communities are "ASN:value" (RFC 1997). An UPDATE has 4096 octets for all
+	// its attributes (RFC 4271 4), which bounds their number.
+	Communities []string `json:"communities" format:"community" max:"64" empty:"ok"`
+	MED         *uint32  `json:"med" range:"0..4294967295"` // absent: none is sent
+	// ASPathPrepend is how many times LocalASN is added to the path beyond the
+	// one that eBGP adds.
+	ASPathPrepend int `json:"as_path_prepend" range:"0..16"`
+	// NextHops overrides, by node name, the addresses that the node announces
+	// as next hops: at most one of each family. Absent: the node's own
+	// addresses, from its node file.
+	NextHops map[string][]netip.Addr `json:"next_hops" empty:"ok"`
+}
