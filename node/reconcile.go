@@ -343,17 +343,24 @@ func (r *reconciler) observe(v registry.VIP, status proxy.Status) Observation {
 		if i < 0 || !status.Listeners[i].Accepting {
 			o.NotAccepting = append(o.NotAccepting, l.Name)
 		}
-		j := slices.IndexFunc(status.Pools, func(s proxy.PoolStatus) bool { return s.Name == l.Pool })
-		if j < 0 || slices.Contains(o.Unchecked, l.Pool) || slices.Contains(o.Short, l.Pool) {
-			continue
-		}
-		if p := status.Pools[j]; !p.Checked {
-			o.Unchecked = append(o.Unchecked, l.Pool)
-		} else if p.Healthy < v.MinHealthy {
-			o.Short = append(o.Short, l.Pool)
+		for _, name := range l.Pools() {
+			o.see(name, status.Pools)
 		}
 	}
 	return o
+}
+
+// see takes in the state of a pool, once.
+func (o *Observation) see(name string, pools []proxy.PoolStatus) {
+	i := slices.IndexFunc(pools, func(s proxy.PoolStatus) bool { return s.Name == name })
+	if i < 0 || slices.Contains(o.Unchecked, name) || slices.Contains(o.Short, name) {
+		return
+	}
+	if p := pools[i]; !p.Checked {
+		o.Unchecked = append(o.Unchecked, name)
+	} else if p.Healthy < o.MinHealthy {
+		o.Short = append(o.Short, name)
+	}
 }
 
 // announce hands the speaker what the gates allow, if that changed.

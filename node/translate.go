@@ -11,59 +11,10 @@ import (
 
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/registry"
-	"github.com/pharos-lb/pharos/proxy"
-	"github.com/pharos-lb/pharos/proxy/check"
-	"github.com/pharos-lb/pharos/proxy/policy/balance"
-	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
 
-// This file is the sole translator of the registry's model into the inputs of
-// bgp, vip and proxy. It is pure.
-
-// proxyConfig gives the proxy's part of a configuration.
-func proxyConfig(c registry.Config) proxy.Config {
-	addresses := make(map[string][]netip.Addr, len(c.VIPs))
-	for _, v := range c.VIPs {
-		addresses[v.Name] = v.Addresses
-	}
-	var out proxy.Config
-	for _, l := range c.Listeners {
-		pl := proxy.Listener{Name: l.Name, Protocol: proxy.Protocol(l.Protocol), Pool: l.Pool}
-		pl.HTTP.Log = pl.Protocol == proxy.HTTP
-		for _, a := range addresses[l.VIP] {
-			pl.Addresses = append(pl.Addresses, netip.AddrPortFrom(a, l.Port))
-		}
-		out.Listeners = append(out.Listeners, pl)
-	}
-	for _, p := range c.Pools {
-		pp := proxy.Pool{Name: p.Name, Balance: balance.Config{Algorithm: balance.Algorithm(p.Balance)}}
-		if h := p.HealthCheck; h != nil {
-			pp.Check = checkSpec(*h)
-			pp.Health = health.Config{Interval: h.Interval, Timeout: h.Timeout, Fall: h.Fall, Rise: h.Rise}
-		}
-		for _, s := range p.Servers {
-			weight := 1
-			if s.Weight != nil {
-				weight = *s.Weight
-			}
-			pp.Servers = append(pp.Servers, proxy.Server{Name: s.Name, Address: s.Address, Weight: weight, Backup: s.Backup})
-		}
-		out.Pools = append(out.Pools, pp)
-	}
-	return out
-}
-
-// checkSpec gives what a health check asks.
-func checkSpec(h registry.HealthCheck) *check.Spec {
-	if h.HTTP == "" {
-		return &check.Spec{Kind: check.KindTCP}
-	}
-	spec := &check.Spec{Kind: check.KindHTTP, Path: h.HTTP}
-	for _, s := range h.ExpectStatus {
-		spec.Expect = append(spec.Expect, check.StatusRange{From: s, To: s})
-	}
-	return spec
-}
+// The translate files are the sole translator of the registry's model into the
+// inputs of bgp, vip and proxy. They are pure.
 
 // vipAddresses lists every address that belongs on the loopback interface.
 func vipAddresses(c registry.Config) []netip.Addr {

@@ -10,11 +10,6 @@ import (
 
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/registry"
-	"github.com/pharos-lb/pharos/proxy"
-	"github.com/pharos-lb/pharos/proxy/check"
-	"github.com/pharos-lb/pharos/proxy/policy/balance"
-	"github.com/pharos-lb/pharos/proxy/policy/health"
-	"github.com/pharos-lb/pharos/proxy/site"
 )
 
 var equateAddrs = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
@@ -91,28 +86,6 @@ func TestRouterIDOfANodeWithoutIPv4(t *testing.T) {
 	b := routerID(Config{Name: "n2", Addresses: addrs("2001:db8::2")})
 	if !a.Is4() || a == b || a.IsUnspecified() {
 		t.Errorf("router IDs %s and %s", a, b)
-	}
-}
-
-func TestProxyConfig(t *testing.T) {
-	want := proxy.Config{
-		Listeners: []proxy.Listener{{
-			Name: "http", Protocol: proxy.HTTP, Pool: "app",
-			Addresses: []netip.AddrPort{netip.MustParseAddrPort("198.51.100.1:80"), netip.MustParseAddrPort("[2001:db8:100::1]:80")},
-			HTTP:      site.HTTP{Log: true},
-		}},
-		Pools: []proxy.Pool{{
-			Name: "app", Balance: balance.Config{Algorithm: balance.RoundRobinName},
-			Check:  &check.Spec{Kind: check.KindHTTP, Path: "/healthz", Expect: []check.StatusRange{{From: 200, To: 200}}},
-			Health: health.Config{Interval: time.Second, Timeout: time.Second, Fall: 3, Rise: 5},
-			Servers: []proxy.Server{
-				{Name: "b1", Address: netip.MustParseAddrPort("10.0.21.2:8080"), Weight: 1},
-				{Name: "b2", Address: netip.MustParseAddrPort("10.0.22.2:8080"), Weight: 0, Backup: true},
-			},
-		}},
-	}
-	if diff := cmp.Diff(want, proxyConfig(sample()), equateAddrs); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

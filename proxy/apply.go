@@ -73,6 +73,10 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	if err == nil {
 		made, err = p.drafts(config)
 	}
+	var probers map[string]*prober
+	if err == nil {
+		probers, err = p.probers(config)
+	}
 	var next map[bindKey]*binding
 	if err == nil {
 		next, err = p.prepare(config)
@@ -85,7 +89,7 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	for _, w := range warnings {
 		p.log.Warn("there is something about a certificate", "warning", w)
 	}
-	p.commit(config, made, next)
+	p.commit(config, made, probers, next)
 	p.mu.Lock()
 	p.state.warnings = warnings
 	p.mu.Unlock()
@@ -143,9 +147,9 @@ func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 	return next, nil
 }
 
-// commit switches over to config with its drafts and the bindings that prepare
-// made. It cannot fail.
-func (p *Proxy) commit(config Config, drafts map[string]*draft, next map[bindKey]*binding) {
+// commit switches over to config with its drafts, probers and the bindings that
+// prepare made. It cannot fail.
+func (p *Proxy) commit(config Config, drafts map[string]*draft, probers map[string]*prober, next map[bindKey]*binding) {
 	p.mu.Lock()
 	old := p.state
 	if old.drain.finished {
@@ -153,7 +157,7 @@ func (p *Proxy) commit(config Config, drafts map[string]*draft, next map[bindKey
 	}
 	p.state.config = config
 	p.state.bindings = next
-	p.state.pools = p.applyPools(config.Pools)
+	p.state.pools = p.applyPools(config.Pools, probers)
 	p.state.listeners = make(map[string]*listener.Listener, len(config.Listeners))
 	for _, l := range config.Listeners {
 		owner := next[keyOf(l, 0)].owner
@@ -227,7 +231,7 @@ type servedPool struct {
 
 // applyPools updates, makes and retires pools, and returns those of the new
 // configuration. The caller holds p.mu and the turn.
-func (p *Proxy) applyPools(config []Pool) map[string]*servedPool {
+func (p *Proxy) applyPools(config []Pool, probers map[string]*prober) map[string]*servedPool {
 	served := make(map[string]*servedPool, len(config))
 	for _, c := range config {
 		s := p.state.pools[c.Name]
@@ -241,7 +245,7 @@ func (p *Proxy) applyPools(config []Pool) map[string]*servedPool {
 		s.pool.Update(spec)
 		served[c.Name] = s
 	}
-	p.applyChecks(config, served)
+	p.applyChecks(config, served, probers)
 	for name, s := range p.state.pools {
 		if served[name] == nil {
 			s.retire()

@@ -1,17 +1,22 @@
 package proxy
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"net/netip"
+	"reflect"
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/check"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
 // runningCheck is the check of one server.
 type runningCheck struct {
 	spec   check.Spec
+	tls    *tls.ClientConfig
 	timing timing
 	task   *check.Running
 }
@@ -19,10 +24,62 @@ type runningCheck struct {
 // timing is what of a pool's health configuration a running check depends on.
 type timing struct{ interval, fast, down, timeout time.Duration }
 
+// prober makes the probes of a pool's servers: one for all, or over TLS one for
+// each, since sessions and the names to verify are a server's own.
+type prober struct {
+	spec   check.Spec
+	shared check.Probe // nil: over TLS
+	client *tls.Client
+}
+
+// newProber compiles the check of c, which has one, on the certificates that
+// are held.
+func newProber(c Pool, held *tls.Store) (*prober, error) {
+	b := &prober{spec: *c.Check}
+	var err error
+	if b.shared, err = check.Compile(b.spec); err != nil {
+		return nil, fmt.Errorf("pool %s: %w", c.Name, err)
+	}
+	if c.CheckTLS == nil {
+		return b, nil
+	}
+	if b.client, err = held.Client(*c.CheckTLS); err != nil {
+		return nil, fmt.Errorf("pool %s: check: tls: %w", c.Name, err)
+	}
+	return b, nil
+}
+
+// probe returns what asks a server.
+func (b *prober) probe(server netip.AddrPort) (check.Probe, error) {
+	if b.client == nil {
+		return b.shared, nil
+	}
+	spec := b.spec
+	spec.TLS = b.client.Config(server)
+	spec.TLS.ClientSessionCache = nil // a check is to see whether a new client gets through
+	return check.Compile(spec)
+}
+
+// probers makes those of all pools that have a check, by name.
+func (p *Proxy) probers(config Config) (map[string]*prober, error) {
+	made := make(map[string]*prober, len(config.Pools))
+	for _, c := range config.Pools {
+		if c.Check == nil {
+			continue
+		}
+		b, err := newProber(c, p.certificates)
+		if err != nil {
+			return nil, err
+		}
+		made[c.Name] = b
+	}
+	return made, nil
+}
+
 // applyChecks starts, restarts and stops the checks of all servers. A check
 // whose terms did not change runs on. Those that start are spread over one
 // another, whatever pools they belong to.
-func (p *Proxy) applyChecks(config []Pool, served map[string]*servedPool) {
+func (p *Proxy) applyChecks(config []Pool, served map[string]*servedPool, made map[string]*prober) {
 	var starts []func(i, n int)
 	for _, c := range config {
 		s := served[c.Name]
@@ -33,7 +90,7 @@ func (p *Proxy) applyChecks(config []Pool, served map[string]*servedPool) {
 			wanted[m.Server] = c.Check != nil && m.State != health.Maintenance
 		}
 		for server, running := range s.checks {
-			if !wanted[server] || running.timing != t || !running.spec.Equal(*c.Check) {
+			if !wanted[server] || running.timing != t || !running.spec.Equal(*c.Check) || !reflect.DeepEqual(running.tls, c.CheckTLS) {
 				running.task.Stop()
 				delete(s.checks, server)
 			}
@@ -41,14 +98,14 @@ func (p *Proxy) applyChecks(config []Pool, served map[string]*servedPool) {
 		if c.Check == nil {
 			continue
 		}
-		probe, err := check.Compile(*c.Check)
-		if err != nil {
-			// Validate let it pass: servers would count as unknown for ever.
-			p.log.Error("check cannot be made", "pool", c.Name, "error", err)
-			continue
-		}
 		for server, want := range wanted {
 			if !want || s.checks[server] != nil {
+				continue
+			}
+			probe, err := made[c.Name].probe(server.Address)
+			if err != nil {
+				// It compiled before: the server would count as unknown for ever.
+				p.log.Error("check cannot be made", "pool", c.Name, "server", server.Name, "error", err)
 				continue
 			}
 			starts = append(starts, func(i, n int) {
@@ -60,7 +117,7 @@ func (p *Proxy) applyChecks(config []Pool, served map[string]*servedPool) {
 						return next
 					},
 				}
-				s.checks[server] = &runningCheck{*c.Check, t, p.checks.Start(task)}
+				s.checks[server] = &runningCheck{*c.Check, c.CheckTLS, t, p.checks.Start(task)}
 			})
 		}
 	}

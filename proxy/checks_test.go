@@ -1,16 +1,23 @@
 package proxy
 
 import (
+	cryptotls "crypto/tls"
 	"errors"
+	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/check"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
 func TestFaultsOfChecksAndHealthHaveTheirPaths(t *testing.T) {
@@ -134,4 +141,45 @@ func TestAPoolThatIsRemovedIsNotChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.checks.Wait() // returns only when no check is left
+}
+
+// Terms of TLS that change are new checks, which ask by them.
+func TestChecksOverTLS(t *testing.T) {
+	held := selfSigned(t, "web", "web.example", year)
+	pair, err := cryptotls.X509KeyPair(held.Chain, held.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(named("a"))
+	server.TLS = &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+
+	config := oneListener(HTTP, Server{Name: "a", Address: netip.MustParseAddrPort(server.Listener.Addr().String()), Weight: 1})
+	pool := &config.Pools[0]
+	pool.Check = &check.Spec{Kind: check.KindHTTP}
+	pool.Health = health.Config{Interval: 5 * time.Millisecond, Fall: 1, Rise: 1}
+	p := start(t, config)
+	for _, tt := range []struct {
+		tls  *tls.ClientConfig
+		want string
+	}{
+		{&tls.ClientConfig{ServerName: "web.example", CA: held.Chain}, "ok"},
+		{&tls.ClientConfig{ServerName: "other.example", CA: held.Chain}, "tls: certificate for another name"},
+		{&tls.ClientConfig{CA: held.Chain}, "tls: certificate for another name"}, // the address is verified
+		{&tls.ClientConfig{InsecureSkipVerify: true}, "ok"},
+		{&tls.ClientConfig{ServerName: "web.example"}, "tls: certificate of an unknown authority"},
+	} {
+		pool.CheckTLS = tt.tls
+		if err := p.Apply(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, fmt.Sprintf("%+v gives %q", tt.tls, tt.want), func() bool { return p.Status().Pools[0].Servers[0].LastReason == tt.want })
+	}
+
+	pool.CheckTLS = &tls.ClientConfig{Certificate: "gone"}
+	if err := p.Apply(t.Context(), config); err == nil || !strings.Contains(err.Error(), `there is no certificate "gone"`) {
+		t.Errorf("a certificate that is not there: %v", err)
+	}
 }

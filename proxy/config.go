@@ -89,8 +89,10 @@ type Pool struct {
 	Name    string
 	Balance balance.Config
 	Limits  shed.Config // of what is in flight, on this node
-	Check   *check.Spec // nil: servers are not checked, and count as healthy until requests fail
-	Health  health.Config
+	Check   *check.Spec // nil: servers are not checked, and count as healthy until requests fail. Its TLS is the proxy's to set
+	// CheckTLS has checks made over TLS; nil: in clear.
+	CheckTLS *tls.ClientConfig
+	Health   health.Config
 	// FailClosed refuses requests while no server is healthy; else all servers
 	// are tried then, those that are draining or under maintenance excepted.
 	FailClosed bool

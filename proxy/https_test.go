@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/site"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -196,16 +197,23 @@ func TestHTTPSRefusesPlainHTTP(t *testing.T) {
 
 func TestHTTPToHTTPS(t *testing.T) {
 	config := oneListener(HTTP, Server{Name: "a", Address: webServer(t, named("a")), Weight: 1})
-	config.Listeners[0].HTTP.RedirectHTTPS = &site.Redirect{Status: 308, Scheme: "https"}
+	l := &config.Listeners[0]
+	l.Pool, l.HTTP.RedirectHTTPS = "", &site.Redirect{Status: 308, Scheme: "https"}
+	l.Routes = []Route{{Name: "acme", Match: route.Rule{Path: "/.well-known/acme-challenge"}, Targets: []Target{{Pool: "web", Weight: 1}}}}
 	p := start(t, config)
 	c := client(t)
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	res, err := c.Get("http://" + listening(p) + "/a?b=c")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	if got := res.Header.Get("Location"); res.StatusCode != 308 || got != "https://127.0.0.1/a?b=c" {
-		t.Errorf("%d to %q", res.StatusCode, got)
+	for _, tt := range []struct {
+		path, to string
+		status   int
+	}{{"/a?b=c", "https://127.0.0.1/a?b=c", 308}, {"/.well-known/acme-challenge/x", "", 200}} {
+		res, err := c.Get("http://" + listening(p) + tt.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if got := res.Header.Get("Location"); res.StatusCode != tt.status || got != tt.to {
+			t.Errorf("%s: %d to %q, want %d to %q", tt.path, res.StatusCode, got, tt.status, tt.to)
+		}
 	}
 }

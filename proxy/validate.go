@@ -37,6 +37,14 @@ func (c Config) Validate() error {
 		if p.Check != nil {
 			p.Check.Validate(func(field, reason string) { fault(at+".check."+field, "%s", reason) })
 		}
+		if p.CheckTLS != nil {
+			if p.Check == nil {
+				fault(at+".check_tls", "goes with a check only")
+			}
+			if err := p.CheckTLS.Validate(); err != nil {
+				fault(at+".check_tls", "%v", err)
+			}
+		}
 		p.Health.Validate(func(field, reason string) { fault(at+".health."+field, "%s", reason) })
 		servers := make(map[string]bool, len(p.Servers))
 		for j, s := range p.Servers {
@@ -80,8 +88,8 @@ func (c Config) Validate() error {
 			fault(at+".tls", "goes with %q, and only with it", HTTPS)
 		}
 		switch {
-		case l.Pool == "" && len(l.Routes) == 0:
-			fault(at+".pool", "is empty, and there are no routes: nothing takes what comes")
+		case l.Pool == "" && len(l.Routes) == 0 && l.HTTP.RedirectHTTPS == nil:
+			fault(at+".pool", "is empty, and there are neither routes nor a redirect: nothing takes what comes")
 		case l.Pool != "" && !pools[l.Pool]:
 			fault(at+".pool", "there is no pool %q", l.Pool)
 		}

@@ -166,9 +166,6 @@ func (x *exchange) begin(req *http1.Request) {
 	case h.Underscores == site.RefuseUnderscores && hasUnderscore(req):
 		x.fail(400, malformedRequest)
 		return
-	case h.RedirectHTTPS != nil:
-		x.answer(w.redirected(h.RedirectHTTPS, h))
-		return
 	}
 	if c := at.Clients; c != nil {
 		if ok, wait := c.Allow(c.Key(v), w.loop.Now()); !ok {
@@ -180,11 +177,14 @@ func (x *exchange) begin(req *http1.Request) {
 	if !x.active {
 		return
 	}
-	if target == nil {
+	switch {
+	case target != nil:
+		x.forward(target, req)
+	case h.RedirectHTTPS != nil:
+		x.answer(w.redirected(h.RedirectHTTPS, h))
+	default:
 		x.fail(404, noRoute)
-		return
 	}
-	x.forward(target, req)
 }
 
 // idempotent reports whether doing it twice does what once does (RFC 9110

@@ -140,7 +140,7 @@ func TestAnswersOfTheProxy(t *testing.T) {
 			"Content-Type: text/html", "Content-Length: 7",
 		}, "<p>gone"},
 		{"to HTTPS, with HSTS", func(s *site.Site) {
-			s.HTTP.RedirectHTTPS, s.HTTP.HSTS = &site.Redirect{Status: 308, Scheme: "https"}, []byte("max-age=1")
+			s.Pool, s.HTTP.RedirectHTTPS, s.HTTP.HSTS = nil, &site.Redirect{Status: 308, Scheme: "https"}, []byte("max-age=1")
 		}, nil, "GET /a?b HTTP/1.1\r\nHost: X.example:8080\r\n\r\n", []string{
 			"HTTP/1.1 308 Permanent Redirect", "Strict-Transport-Security: max-age=1", "Location: https://x.example/a?b", "Content-Length: 0",
 		}, ""},

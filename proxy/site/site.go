@@ -48,8 +48,8 @@ type HTTP struct {
 	Limits      http1.Limits // of a request's head
 	MaxBody     int64        // of a request, bytes; 0: unlimited
 
-	// RedirectHTTPS answers every request by sending the client to HTTPS; nil:
-	// off.
+	// RedirectHTTPS sends to HTTPS whoever asks for what neither a route nor
+	// the pool takes; nil: off.
 	RedirectHTTPS *Redirect
 	// HSTS is the value of Strict-Transport-Security (RFC 6797); empty: none.
 	HSTS []byte

@@ -132,8 +132,8 @@ func rulePath(r Rule) string {
 	return string(path)
 }
 
-// wholeRegex makes a regex, which is valid by itself, match whole values only.
-func wholeRegex(regex string) string { return `\A(?:` + regex + `)\z` }
+// Whole makes a regex, which is valid by itself, match whole values only.
+func Whole(regex string) string { return `\A(?:` + regex + `)\z` }
 
 // checkShadowed finds regexes that are never asked.
 func (d *draft) checkShadowed() {
@@ -233,7 +233,7 @@ func (l *layout) addHost(name string, d *hostDraft) {
 		h.regexes = uint32(len(t.patterns))
 		var patterns []pattern
 		for _, p := range d.regexes {
-			patterns = append(patterns, pattern{regex: regexp.MustCompile(wholeRegex(p.regex)), rules: l.list(p.entries)})
+			patterns = append(patterns, pattern{regex: regexp.MustCompile(Whole(p.regex)), rules: l.list(p.entries)})
 		}
 		t.patterns = append(t.patterns, patterns)
 	}

@@ -184,7 +184,7 @@ func compileFields(fields []Field, canonical func(string) string) []field {
 	for _, f := range fields {
 		c := field{name: canonical(f.Name), value: f.Value, absent: f.Absent}
 		if f.Regex != "" {
-			c.regex = regexp.MustCompile(wholeRegex(f.Regex))
+			c.regex = regexp.MustCompile(Whole(f.Regex))
 		}
 		all = append(all, c)
 	}

@@ -131,7 +131,7 @@ func regexFault(regex string) error {
 	if _, err := regexp.Compile(regex); err != nil {
 		return err
 	}
-	_, err := regexp.Compile(wholeRegex(regex))
+	_, err := regexp.Compile(Whole(regex))
 	return err
 }
 
