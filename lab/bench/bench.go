@@ -5,11 +5,13 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -26,10 +28,12 @@ type Options struct {
 type Sample struct {
 	Units  int           // requests, handshakes or MiB
 	Failed int           // of them
+	Why    string        // one of them did
 	Took   time.Duration // on the clock
 	CPU    time.Duration // of the proxy's processes
 	P50    time.Duration // latency; 0: not measured
 	P99    time.Duration
+	Memory int64 // bytes that a unit takes of the proxy; 0: not measured
 }
 
 // PerUnit is the CPU time for each unit.
@@ -47,7 +51,9 @@ type Result struct {
 	Rate   float64       `json:"units_per_second"`
 	P50    time.Duration `json:"p50_ns,omitempty"`
 	P99    time.Duration `json:"p99_ns,omitempty"`
+	Memory int64         `json:"bytes_per_unit,omitempty"`
 	Failed int           `json:"failed"`
+	Why    string        `json:"why_failed,omitempty"` // one of them
 	Ratio  float64       `json:"ratio_to_haproxy,omitempty"` // of the CPU times
 }
 
@@ -77,6 +83,9 @@ func Run(ctx context.Context, o Options) ([]Outcome, error) {
 	}
 	defer b.close()
 	if err := b.servers(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.grpcServers(); err != nil {
 		return nil, err
 	}
 	var all []Outcome
@@ -110,6 +119,9 @@ func Names() []string {
 func (b *box) measure(ctx context.Context, c benchCase) (Outcome, error) {
 	out := Outcome{Case: c.name, Unit: c.unit, Limit: c.limit}
 	samples := map[string][]Sample{}
+	if err := b.setRate(ctx, c); err != nil {
+		return out, err
+	}
 	for round := range b.o.Rounds {
 		for _, p := range proxies() {
 			if !c.fits(p.name) {
@@ -132,16 +144,39 @@ func (b *box) measure(ctx context.Context, c benchCase) (Outcome, error) {
 	return out, nil
 }
 
+// setRate finds the rate of a case that is not to saturate.
+func (b *box) setRate(ctx context.Context, c benchCase) error {
+	b.rate = 0
+	if !c.half {
+		return nil
+	}
+	for _, p := range proxies() {
+		if p.name != "haproxy" {
+			continue
+		}
+		b.o.Progress(c.name + ": the rate that HAProxy is saturated by")
+		s, err := b.turn(ctx, c, p)
+		if err != nil {
+			return err
+		}
+		b.rate = float64(s.Units) / s.Took.Seconds() / 2
+	}
+	return nil
+}
+
 // middle makes the result of a proxy's turns.
 func middle(proxy string, turns []Sample) Result {
-	slices.SortFunc(turns, func(x, y Sample) int { return int(x.PerUnit() - y.PerUnit()) })
+	slices.SortFunc(turns, func(x, y Sample) int {
+		return cmp.Or(cmp.Compare(x.PerUnit(), y.PerUnit()), cmp.Compare(x.Memory, y.Memory))
+	})
 	m := turns[len(turns)/2]
-	r := Result{Proxy: proxy, CPU: m.PerUnit(), P50: m.P50, P99: m.P99}
+	r := Result{Proxy: proxy, CPU: m.PerUnit(), P50: m.P50, P99: m.P99, Memory: m.Memory}
 	if m.Took > 0 {
 		r.Rate = float64(m.Units) / m.Took.Seconds()
 	}
 	for _, s := range turns {
 		r.Failed += s.Failed
+		r.Why = cmp.Or(r.Why, s.Why)
 	}
 	return r
 }
@@ -166,13 +201,19 @@ func (o *Outcome) judge(c benchCase) {
 		return
 	}
 	if ours.Failed > 0 {
-		o.Faults = append(o.Faults, fmt.Sprintf("%d %s failed", ours.Failed, c.unit))
+		o.Faults = append(o.Faults, strings.TrimSuffix(fmt.Sprintf("%d %s failed: %s", ours.Failed, c.unit, ours.Why), ": "))
 	}
 	if c.limit > 0 && theirs != nil && ours.Ratio > c.limit {
 		o.Faults = append(o.Faults, fmt.Sprintf("%.2f times HAProxy's CPU time, at most %.2f is wanted", ours.Ratio, c.limit))
 	}
 	if c.p99 > 0 && ours.P99 > c.p99 {
 		o.Faults = append(o.Faults, fmt.Sprintf("99 %% within %v, %v is wanted", ours.P99, c.p99))
+	}
+	if c.p50 > 0 && theirs != nil && float64(ours.P50) > c.p50*float64(theirs.P50) {
+		o.Faults = append(o.Faults, fmt.Sprintf("half within %v, HAProxy has %v, and %.2f times that is wanted", ours.P50, theirs.P50, c.p50))
+	}
+	if c.idle > 0 && ours.Memory > maxIdleMemory {
+		o.Faults = append(o.Faults, fmt.Sprintf("%d bytes for each connection, %d are wanted", ours.Memory, maxIdleMemory))
 	}
 	if c.p99 > 0 && theirs != nil && ours.P99 > theirs.P99 {
 		o.Faults = append(o.Faults, fmt.Sprintf("99 %% within %v, HAProxy has %v", ours.P99, theirs.P99))

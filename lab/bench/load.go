@@ -15,6 +15,7 @@ const (
 	httpPort  = 8080
 	httpsPort = 8443
 	tcpPort   = 8081
+	grpcPort  = 8082
 )
 
 // load is what sends the units of a case for a while, and counts them.
@@ -28,7 +29,8 @@ type wrk struct {
 	path        string
 	connections int
 	secure      bool
-	close       bool // a new connection for each request
+	close       bool   // a new connection for each request
+	cookie      string // sent with each
 }
 
 var (
@@ -50,6 +52,9 @@ func (w wrk) run(ctx context.Context, b *box, cores string, d time.Duration) (Sa
 	}
 	if w.close {
 		args = append(args, "-H", "Connection: close")
+	}
+	if w.cookie != "" {
+		args = append(args, "-H", "Cookie: "+w.cookie)
 	}
 	args = append(args, fmt.Sprintf("%s://%s:%d%s", scheme, vip, w.port, w.path))
 	out, err := exec.CommandContext(ctx, "taskset", args...).CombinedOutput()

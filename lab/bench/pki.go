@@ -19,6 +19,7 @@ type pki struct {
 	both       string // path of a file with both, for HAProxy
 	chainFile  string
 	keyFile    string
+	roots      *x509.CertPool
 }
 
 func (b *box) makeTLS() error {
@@ -29,6 +30,7 @@ func (b *box) makeTLS() error {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bench"}, DNSNames: []string{"bench.example"},
 		IPAddresses: []net.IP{net.ParseIP(vip)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -40,6 +42,8 @@ func (b *box) makeTLS() error {
 	}
 	b.tls.chain = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	b.tls.key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+	b.tls.roots = x509.NewCertPool()
+	b.tls.roots.AppendCertsFromPEM([]byte(b.tls.chain))
 	if b.tls.both, err = b.file("both.pem", b.tls.chain+b.tls.key); err != nil {
 		return err
 	}

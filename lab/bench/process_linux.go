@@ -17,10 +17,12 @@ import (
 
 // box is where a benchmark runs: a folder, a network, and what runs in it.
 type box struct {
-	o    Options
-	dir  string
-	tls  pki
-	stop []func()
+	o     Options
+	dir   string
+	files int // that a process may open
+	tls   pki
+	rate  float64 // requests a second to send; 0: as many as can be
+	stop  []func()
 }
 
 func newBox(o Options) (*box, error) {
@@ -37,6 +39,11 @@ func newBox(o Options) (*box, error) {
 		return nil, err
 	}
 	b := &box{o: o, dir: dir}
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, err
+	}
+	b.files = int(min(limit.Cur, 1<<20))
 	if err := b.makeTLS(); err != nil {
 		b.close()
 		return nil, err

@@ -20,8 +20,11 @@ func proxies() []proxy {
 	return []proxy{{"pharos", startPharos}, {"haproxy", startHAProxy}, {"nginx", startNginx}}
 }
 
-// backends are the ports of the servers, on loopback.
-var backends = []int{9001, 9002, 9003}
+// The ports of the servers, on loopback.
+var (
+	backends     = []int{9001, 9002, 9003}
+	grpcBackends = []int{9011, 9012, 9013}
+)
 
 // servers starts the servers behind the proxies: nginx, which is fast enough
 // not to hold them up.
@@ -48,6 +51,7 @@ http {
 %[2]s    root %[1]s/www;
     location = /healthz { return 200; }
     location = /small { return 200 %[3]q; }
+    location = /route2/small { return 200 %[3]q; }
   }
 }
 `, b.dir, listens.String(), strings.Repeat("x", 128)))
@@ -70,7 +74,7 @@ func startHAProxy(_ context.Context, b *box, c benchCase, cores string) (*proces
 	var s strings.Builder
 	fmt.Fprintf(&s, `global
   nbthread %d
-  maxconn 7000
+  maxconn %d
   log stdout format raw local0
 defaults
   mode http
@@ -80,11 +84,11 @@ defaults
   timeout connect 2s
   timeout client 60s
   timeout server 60s
-`, c.cores)
+`, c.cores, max(7000, min(c.idle, (b.files-1000)/2)+100))
 	if c.splice {
 		s.WriteString("  option splice-auto\n")
 	}
-	fmt.Fprintf(&s, "frontend http\n  bind %s:%d backlog 4096\n", vip, httpPort)
+	fmt.Fprintf(&s, "frontend http\n  bind %[1]s:%[2]d backlog 4096\n  bind %[1]s:%[3]d backlog 4096 ssl crt %[4]s alpn h2,http/1.1\n", vip, httpPort, httpsPort, b.tls.both)
 	for i := range 9 {
 		fmt.Fprintf(&s, "  use_backend p%d if { path_beg /route%d/ }\n", i%3, i)
 	}
@@ -102,6 +106,10 @@ defaults
 	for j, port := range backends {
 		fmt.Fprintf(&s, "  server s%d 127.0.0.1:%d check inter 2s\n", j, port)
 	}
+	fmt.Fprintf(&s, "frontend grpc\n  bind %s:%d backlog 4096 proto h2\n  default_backend g\nbackend g\n  balance roundrobin\n", vip, grpcPort)
+	for j, port := range grpcBackends {
+		fmt.Fprintf(&s, "  server s%d 127.0.0.1:%d check inter 2s proto h2\n", j, port)
+	}
 	config, err := b.file("haproxy.cfg", s.String())
 	if err != nil {
 		return nil, err
@@ -113,11 +121,12 @@ func startNginx(_ context.Context, b *box, c benchCase, cores string) (*process,
 	var s strings.Builder
 	fmt.Fprintf(&s, `daemon off; user root; worker_processes %[2]d; pid %[1]s/nginx.pid; error_log %[1]s/nginx.err; 
 load_module /usr/lib/nginx/modules/ngx_stream_module.so;
-events { worker_connections 8000; }
+events { worker_connections %[3]d; }
 http {
   access_log %[1]s/nginx.access combined buffer=32k; keepalive_requests 1000000000; keepalive_timeout 75s;
   client_body_temp_path %[1]s/n1; proxy_temp_path %[1]s/n2; fastcgi_temp_path %[1]s/n3; uwsgi_temp_path %[1]s/n4; scgi_temp_path %[1]s/n5;
-`, b.dir, c.cores)
+  ssl_certificate %[4]s; ssl_certificate_key %[5]s; ssl_protocols TLSv1.2 TLSv1.3; http2_max_requests 1000000000;
+`, b.dir, c.cores, max(8000, c.idle+100), b.tls.chainFile, b.tls.keyFile)
 	for i := range 3 {
 		fmt.Fprintf(&s, "  upstream p%d {\n", i)
 		for _, port := range backends {
@@ -125,11 +134,15 @@ http {
 		}
 		s.WriteString("    keepalive 256; keepalive_requests 1000000000;\n  }\n")
 	}
-	fmt.Fprintf(&s, "  server {\n    listen %s:%d backlog=4096;\n    proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n", vip, httpPort)
+	fmt.Fprintf(&s, "  server {\n    listen %[1]s:%[2]d backlog=4096;\n    listen %[1]s:%[3]d backlog=4096 ssl http2;\n    proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n", vip, httpPort, httpsPort)
 	for i := range 9 {
 		fmt.Fprintf(&s, "    location /route%d/ { proxy_pass http://p%d; }\n", i, i%3)
 	}
-	fmt.Fprintf(&s, "    location / { proxy_pass http://p0; }\n  }\n}\nstream {\n  upstream t {\n")
+	s.WriteString("    location / { proxy_pass http://p0; }\n  }\n  upstream g {\n")
+	for _, port := range grpcBackends {
+		fmt.Fprintf(&s, "    server 127.0.0.1:%d;\n", port)
+	}
+	fmt.Fprintf(&s, "    keepalive 256; keepalive_requests 1000000000;\n  }\n  server {\n    listen %s:%d backlog=4096 http2;\n    location / { grpc_pass grpc://g; }\n  }\n}\nstream {\n  upstream t {\n", vip, grpcPort)
 	for _, port := range backends {
 		fmt.Fprintf(&s, "    server 127.0.0.1:%d;\n", port)
 	}
@@ -156,7 +169,7 @@ func startPharos(ctx context.Context, b *box, c benchCase, cores string) (*proce
 	if err := run("init", "--name", "n1", "--address", "127.0.0.1"); err != nil {
 		return nil, err
 	}
-	config, err := b.file("cluster.yaml", pharosConfig())
+	config, err := b.file("cluster.yaml", b.pharosConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -175,22 +188,36 @@ func startPharos(ctx context.Context, b *box, c benchCase, cores string) (*proce
 	return p, nil
 }
 
-func pharosConfig() string {
+func (b *box) pharosConfig() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "vips:\n  - {name: bench, addresses: [%s]}\nlisteners:\n", vip)
-	fmt.Fprintf(&s, "  - {name: http, vip: bench, port: %d, protocol: http, pool: p0}\n", httpPort)
-	fmt.Fprintf(&s, "  - {name: tcp, vip: bench, port: %d, protocol: tcp, pool: t}\npools:\n", tcpPort)
-	for _, name := range []string{"p0", "p1", "p2", "t"} {
-		fmt.Fprintf(&s, "  - name: %s\n", name)
-		if name == "t" {
-			s.WriteString("    health_check: {interval: 2s}\n")
-		} else {
-			s.WriteString("    health_check: {http: /healthz, interval: 2s}\n")
-		}
-		s.WriteString("    servers:\n")
-		for j, port := range backends {
+	fmt.Fprintf(&s, "vips:\n  - {name: bench, addresses: [%s]}\n", vip)
+	fmt.Fprintf(&s, "certificates:\n  - {name: bench, chain: %q, key: %q}\nlisteners:\n", b.tls.chain, b.tls.key)
+	fmt.Fprintf(&s, "  - name: http\n    vip: bench\n    port: %d\n    protocol: http\n%s", httpPort, pharosRoutes())
+	fmt.Fprintf(&s, "  - name: https\n    vip: bench\n    port: %d\n    protocol: https\n    tls: {certificates: [bench]}\n%s", httpsPort, pharosRoutes())
+	fmt.Fprintf(&s, "  - {name: grpc, vip: bench, port: %d, protocol: http, pool: g}\n", grpcPort)
+	fmt.Fprintf(&s, "  - {name: tcp, vip: bench, port: %d, protocol: tcp, pool: t, access_log: true}\npools:\n", tcpPort)
+	pool := func(name, terms string, ports []int) {
+		fmt.Fprintf(&s, "  - name: %s\n%s    servers:\n", name, terms)
+		for j, port := range ports {
 			fmt.Fprintf(&s, "      - {name: s%d, address: \"127.0.0.1:%d\"}\n", j, port)
 		}
 	}
+	const asked = "    health_check: {http: /healthz, interval: 2s}\n"
+	pool("p0", asked, backends)
+	pool("p1", asked, backends)
+	pool("p2", asked+"    persistence: {cookie: SERVERID, format: plain}\n", backends)
+	pool("g", "    health_check: {interval: 2s}\n    http2: true\n", grpcBackends)
+	pool("t", "    health_check: {interval: 2s}\n", backends)
+	return s.String()
+}
+
+// pharosRoutes are those of one listener.
+func pharosRoutes() string {
+	var s strings.Builder
+	s.WriteString("    pool: p0\n    routes:\n")
+	for i := range 9 {
+		fmt.Fprintf(&s, "      - {name: route%[1]d, path: /route%[1]d, pool: p%[2]d}\n", i, i%3)
+	}
+	s.WriteString("      - {name: other, hosts: [other.example], pool: p1}\n")
 	return s.String()
 }

@@ -10,7 +10,7 @@ import (
 // Print writes the outcomes as a table, and where Pharos falls short below.
 func Print(out io.Writer, all []Outcome) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "CASE\tPROXY\tCPU\tRATIO\tLIMIT\tRATE\tP50\tP99\tFAILED")
+	_, _ = fmt.Fprintln(w, "CASE\tPROXY\tCPU\tRATIO\tLIMIT\tRATE\tP50\tP99\tMEMORY\tFAILED")
 	for _, o := range all {
 		for _, r := range o.Results {
 			limit := ""
@@ -21,8 +21,9 @@ func Print(out io.Writer, all []Outcome) error {
 			if r.Ratio > 0 {
 				ratio = fmt.Sprintf("%.2f", r.Ratio)
 			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%.1f µs\t%s\t%s\t%.0f %s/s\t%s\t%s\t%d\n",
-				o.Case, r.Proxy, float64(r.CPU)/1000, ratio, limit, r.Rate, o.Unit, millis(r.P50), millis(r.P99), r.Failed)
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n",
+				o.Case, r.Proxy, orDash(r.CPU > 0, "%.1f µs", float64(r.CPU)/1000), ratio, limit,
+				orDash(r.Rate > 0, "%.0f %s/s", r.Rate, o.Unit), millis(r.P50), millis(r.P99), orDash(r.Memory > 0, "%d B", r.Memory), r.Failed)
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -39,8 +40,12 @@ func Print(out io.Writer, all []Outcome) error {
 }
 
 func millis(d time.Duration) string {
-	if d == 0 {
+	return orDash(d > 0, "%.2f ms", float64(d)/float64(time.Millisecond))
+}
+
+func orDash(measured bool, format string, args ...any) string {
+	if !measured {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+	return fmt.Sprintf(format, args...)
 }

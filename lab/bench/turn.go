@@ -21,10 +21,13 @@ func (b *box) turn(ctx context.Context, c benchCase, p proxy) (Sample, error) {
 		return Sample{}, fmt.Errorf("start: %w", err)
 	}
 	defer running.end()
-	for _, port := range []int{httpPort, tcpPort} {
+	for _, port := range []int{httpPort, httpsPort, grpcPort, tcpPort} {
 		if err := running.listening(ctx, fmt.Sprintf("%s:%d", vip, port)); err != nil {
 			return Sample{}, err
 		}
+	}
+	if c.idle > 0 {
+		return b.hold(ctx, c.idle, running)
 	}
 	if _, err := c.load.run(ctx, b, ours, warmUp); err != nil {
 		return Sample{}, fmt.Errorf("warm up: %w", err)
