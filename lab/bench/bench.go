@@ -53,7 +53,7 @@ type Result struct {
 	P99    time.Duration `json:"p99_ns,omitempty"`
 	Memory int64         `json:"bytes_per_unit,omitempty"`
 	Failed int           `json:"failed"`
-	Why    string        `json:"why_failed,omitempty"` // one of them
+	Why    string        `json:"why_failed,omitempty"`       // one of them
 	Ratio  float64       `json:"ratio_to_haproxy,omitempty"` // of the CPU times
 }
 
