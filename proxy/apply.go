@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/pool"
 	"github.com/pharos-lb/pharos/proxy/site"
 )
@@ -73,6 +74,10 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	if err == nil {
 		made, err = p.drafts(config)
 	}
+	var jars map[string]*sticky.Jar
+	if err == nil {
+		jars, err = p.jars(config)
+	}
 	var next map[bindKey]*binding
 	if err == nil {
 		next, err = p.prepare(config)
@@ -85,7 +90,7 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	for _, w := range warnings {
 		p.log.Warn("there is something about a certificate", "warning", w)
 	}
-	p.commit(config, made, next)
+	p.commit(config, made, jars, next)
 	p.mu.Lock()
 	p.state.warnings = warnings
 	p.mu.Unlock()
@@ -143,9 +148,9 @@ func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 	return next, nil
 }
 
-// commit switches over to config with its drafts and the bindings that prepare
-// made. It cannot fail.
-func (p *Proxy) commit(config Config, drafts map[string]*draft, next map[bindKey]*binding) {
+// commit switches over to config with its drafts and jars and the bindings that
+// prepare made. It cannot fail.
+func (p *Proxy) commit(config Config, drafts map[string]*draft, jars map[string]*sticky.Jar, next map[bindKey]*binding) {
 	p.mu.Lock()
 	old := p.state
 	if old.drain.finished {
@@ -153,7 +158,7 @@ func (p *Proxy) commit(config Config, drafts map[string]*draft, next map[bindKey
 	}
 	p.state.config = config
 	p.state.bindings = next
-	p.state.pools = p.applyPools(config.Pools)
+	p.state.pools = p.applyPools(config.Pools, jars)
 	p.state.listeners = make(map[string]*listener.Listener, len(config.Listeners))
 	for _, l := range config.Listeners {
 		owner := next[keyOf(l, 0)].owner
@@ -227,7 +232,7 @@ type servedPool struct {
 
 // applyPools updates, makes and retires pools, and returns those of the new
 // configuration. The caller holds p.mu and the turn.
-func (p *Proxy) applyPools(config []Pool) map[string]*servedPool {
+func (p *Proxy) applyPools(config []Pool, jars map[string]*sticky.Jar) map[string]*servedPool {
 	served := make(map[string]*servedPool, len(config))
 	for _, c := range config {
 		s := p.state.pools[c.Name]
@@ -239,6 +244,7 @@ func (p *Proxy) applyPools(config []Pool) map[string]*servedPool {
 			spec.Servers = append(spec.Servers, pool.ServerSpec(server))
 		}
 		s.pool.Update(spec)
+		s.pool.SetJar(jars[c.Name])
 		served[c.Name] = s
 	}
 	p.applyChecks(config, served)

@@ -11,6 +11,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/site"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -24,6 +25,11 @@ type Config struct {
 	Certificates []tls.Certificate // for listeners and pools that name them
 	// TicketKeys are those of the cluster; none: no TLS session is resumed.
 	TicketKeys []tls.TicketKey
+	// CookieKeys are those of the cluster for the cookies of pools with
+	// Persistence, at most 8: the first, which is the newest, makes them, and all
+	// are read. A new key goes to the end on every node before it goes to the
+	// front on any. Signed and hidden cookies need at least one.
+	CookieKeys []sticky.Key
 }
 
 // Protocol is what a listener speaks with its clients.
@@ -94,7 +100,10 @@ type Pool struct {
 	// FailClosed refuses requests while no server is healthy; else all servers
 	// are tried then, those that are draining or under maintenance excepted.
 	FailClosed bool
-	Servers    []Server
+	// Persistence keeps HTTP clients on their servers by a cookie, as long as
+	// those are healthy and not under maintenance; nil: nothing does.
+	Persistence *sticky.Config
+	Servers     []Server
 }
 
 // Server is one backend; the name is unique in its pool.

@@ -62,6 +62,7 @@ func (c Config) Validate() error {
 			}
 		}
 	}
+	c.validatePersistence(fault)
 	listeners := make(map[string]bool, len(c.Listeners))
 	bound := make(map[netip.AddrPort]string)
 	for i, l := range c.Listeners {

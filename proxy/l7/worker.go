@@ -14,6 +14,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/http2"
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
@@ -68,6 +69,8 @@ type worker struct {
 	words          []byte        // of the answer
 	fields         []http1.Field // of the response
 	viaText        []byte
+	cookieText     []byte
+	sticky         sticky.Scratch
 	dateText       []byte
 	dateUntil      time.Duration
 	wallTime       time.Time
