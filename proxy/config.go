@@ -59,6 +59,12 @@ type Listener struct {
 	// Clients bounds what one client may do; nil: nothing does. HTTP and HTTPS
 	// only.
 	Clients *shed.ClientConfig
+	// AcceptProxy are the sources whose connections must begin with a header of
+	// the PROXY protocol, version 1 or 2, within HTTP.Header; others are closed,
+	// and counted as Unintroduced. The source that it tells is the client from
+	// there on, in all respects. From sources that are not listed, a header is
+	// what any other bytes would be.
+	AcceptProxy []netip.Prefix
 	// TLS is for HTTPS only, and required there. ALPN is the proxy's to set.
 	TLS *tls.ServerConfig
 }
@@ -138,6 +144,9 @@ type ListenerStatus struct {
 	Requests    uint64 // HTTP requests answered, or TCP connections ended, since start
 	Failed      uint64 // of those, how many the proxy itself had to refuse or cut
 	Handshakes  uint64 // TLS handshakes that did not succeed, since start
+	// Unintroduced are connections from sources in AcceptProxy that were closed
+	// since they did not begin with a PROXY protocol header, since start.
+	Unintroduced uint64
 }
 
 // PoolStatus is one pool.

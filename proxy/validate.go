@@ -97,6 +97,11 @@ func (c Config) Validate() error {
 				fault(at+".clients", "%v", err)
 			}
 		}
+		for j, prefix := range l.AcceptProxy {
+			if !prefix.IsValid() || prefix.Addr().Is4In6() {
+				fault(fmt.Sprintf("%s.accept_proxy[%d]", at, j), "%v is not a prefix of IPv4 or IPv6", prefix)
+			}
+		}
 		validateRoutes(l.Routes, at, pools, fault)
 		if len(l.Addresses) == 0 {
 			fault(at+".addresses", "is empty: nothing to listen on")
