@@ -10,6 +10,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
@@ -32,6 +33,12 @@ func proxyPool(p registry.Pool) proxy.Pool {
 		out.Check, out.CheckTLS = checkSpec(*h), checkTLS(p)
 		out.Health.Fall, out.Health.Rise, out.Health.Timeout = h.Fall, h.Rise, h.Timeout
 		out.Health.Interval, out.Health.FastInterval, out.Health.DownInterval = h.Interval, h.FastInterval, h.DownInterval
+	}
+	if s := p.Persistence; s != nil {
+		out.Persistence = &sticky.Config{
+			Name: s.Cookie, Format: sticky.Format(s.Format), Preserve: s.Preserve, MaxIdle: s.MaxIdle, MaxLife: s.MaxLife,
+			Secure: s.Secure, HTTPOnly: *s.HTTPOnly, SameSite: sticky.SameSite(s.SameSite), Domain: s.Domain, Path: s.Path,
+		}
 	}
 	for _, s := range p.Servers {
 		out.Servers = append(out.Servers, proxy.Server{

@@ -44,7 +44,7 @@ func proxyConfig(c registry.Config) proxy.Config {
 func proxyListener(l registry.Listener, addresses []netip.Addr) proxy.Listener {
 	out := proxy.Listener{
 		Name: l.Name, Protocol: proxy.Protocol(l.Protocol), Pool: l.Pool,
-		Clients: clientLimits(l.ClientLimit),
+		Clients: clientLimits(l.ClientLimit), AcceptProxy: l.AcceptProxy,
 	}
 	for _, a := range addresses {
 		out.Addresses = append(out.Addresses, netip.AddrPortFrom(a, l.Port))

@@ -146,7 +146,7 @@ func TestTLSOfChecks(t *testing.T) {
 }
 
 // pending are those that the proxy cannot carry out yet.
-var pending = regexp.MustCompile(`^(Listener\.AcceptProxy|Listener\.ServerNames|ServerName\..*|Persistence\..*|Pool\.HTTP2|Pool\.SendProxy|PoolTimeouts\..*)$`)
+var pending = regexp.MustCompile(`^(Listener\.ServerNames|ServerName\..*|Pool\.HTTP2|Pool\.SendProxy|PoolTimeouts\..*)$`)
 
 // A field that is read and ignored would be worse than one that is refused: each
 // field of the whole configuration, changed by itself, changes what the node

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/pool"
 	"github.com/pharos-lb/pharos/proxy/site"
 )
@@ -69,17 +70,9 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	defer func() { <-p.turn }()
 
 	warnings, err := p.loadCertificates(config)
-	var made map[string]*draft
+	var made parts
 	if err == nil {
-		made, err = p.drafts(config)
-	}
-	var probers map[string]*prober
-	if err == nil {
-		probers, err = p.probers(config)
-	}
-	var next map[bindKey]*binding
-	if err == nil {
-		next, err = p.prepare(config)
+		made, err = p.build(config)
 	}
 	if err != nil {
 		// What was served before was loaded once: it is again.
@@ -89,7 +82,7 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	for _, w := range warnings {
 		p.log.Warn("there is something about a certificate", "warning", w)
 	}
-	p.commit(config, made, probers, next)
+	p.commit(config, made)
 	p.mu.Lock()
 	p.state.warnings = warnings
 	p.mu.Unlock()
@@ -97,8 +90,33 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	return nil
 }
 
-// prepare makes everything that can fail: the sockets and acceptors of
-// bindings that are new or change hands. It changes nothing that is served.
+// parts are what has to be made of a configuration before it can be served, and
+// may fail to be.
+type parts struct {
+	drafts   map[string]*draft      // by listener
+	probers  map[string]*prober     // by pool that has a check
+	jars     map[string]*sticky.Jar // by pool that keeps sessions
+	bindings map[bindKey]*binding
+}
+
+// build makes the parts of config on the certificates that are loaded. It changes
+// nothing that is served.
+func (p *Proxy) build(config Config) (made parts, err error) {
+	if made.drafts, err = p.drafts(config); err != nil {
+		return made, err
+	}
+	if made.probers, err = p.probers(config); err != nil {
+		return made, err
+	}
+	if made.jars, err = p.jars(config); err != nil {
+		return made, err
+	}
+	made.bindings, err = p.prepare(config)
+	return made, err
+}
+
+// prepare makes the bindings: the sockets and acceptors of those
+// that are new or change hands. It changes nothing that is served.
 func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 	next := make(map[bindKey]*binding)
 	var bound []*listener.Socket
@@ -147,21 +165,21 @@ func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 	return next, nil
 }
 
-// commit switches over to config with its drafts, probers and the bindings that
-// prepare made. It cannot fail.
-func (p *Proxy) commit(config Config, drafts map[string]*draft, probers map[string]*prober, next map[bindKey]*binding) {
+// commit switches over to config with the parts that were made of it. It cannot
+// fail.
+func (p *Proxy) commit(config Config, made parts) {
 	p.mu.Lock()
 	old := p.state
 	if old.drain.finished {
 		p.state.drain = drainState{}
 	}
 	p.state.config = config
-	p.state.bindings = next
-	p.state.pools = p.applyPools(config.Pools, probers)
+	p.state.bindings = made.bindings
+	p.state.pools = p.applyPools(config.Pools, made)
 	p.state.listeners = make(map[string]*listener.Listener, len(config.Listeners))
 	for _, l := range config.Listeners {
-		owner := next[keyOf(l, 0)].owner
-		owner.SetSite(drafts[l.Name].site(p.state.pools, owner.Site()))
+		owner := made.bindings[keyOf(l, 0)].owner
+		owner.SetSite(made.drafts[l.Name].site(p.state.pools, owner.Site()))
 		owner.SetClosing(p.state.drain.begun)
 		p.state.listeners[l.Name] = owner
 	}
@@ -169,7 +187,7 @@ func (p *Proxy) commit(config Config, drafts map[string]*draft, probers map[stri
 
 	// Sockets that change hands: nobody may be left accepting for the old
 	// owner. Meanwhile connections wait in the kernel's queue.
-	for key, b := range next {
+	for key, b := range made.bindings {
 		was := old.bindings[key]
 		if was == b {
 			continue
@@ -181,7 +199,7 @@ func (p *Proxy) commit(config Config, drafts map[string]*draft, probers map[stri
 		p.log.Info("listening", "listener", b.owner.Name, "address", b.socket.Address(), "protocol", string(b.protocol))
 	}
 	for key, b := range old.bindings {
-		if next[key] == nil {
+		if made.bindings[key] == nil {
 			p.closeBinding(b)
 		}
 	}
@@ -231,7 +249,7 @@ type servedPool struct {
 
 // applyPools updates, makes and retires pools, and returns those of the new
 // configuration. The caller holds p.mu and the turn.
-func (p *Proxy) applyPools(config []Pool, probers map[string]*prober) map[string]*servedPool {
+func (p *Proxy) applyPools(config []Pool, made parts) map[string]*servedPool {
 	served := make(map[string]*servedPool, len(config))
 	for _, c := range config {
 		s := p.state.pools[c.Name]
@@ -243,9 +261,10 @@ func (p *Proxy) applyPools(config []Pool, probers map[string]*prober) map[string
 			spec.Servers = append(spec.Servers, pool.ServerSpec(server))
 		}
 		s.pool.Update(spec)
+		s.pool.SetJar(made.jars[c.Name])
 		served[c.Name] = s
 	}
-	p.applyChecks(config, served, probers)
+	p.applyChecks(config, served, made.probers)
 	for name, s := range p.state.pools {
 		if served[name] == nil {
 			s.retire()

@@ -11,6 +11,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/site"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -24,6 +25,11 @@ type Config struct {
 	Certificates []tls.Certificate // for listeners and pools that name them
 	// TicketKeys are those of the cluster; none: no TLS session is resumed.
 	TicketKeys []tls.TicketKey
+	// CookieKeys are those of the cluster for the cookies of pools with
+	// Persistence, at most 8: the first, which is the newest, makes them, and all
+	// are read. A new key goes to the end on every node before it goes to the
+	// front on any. Signed and hidden cookies need at least one.
+	CookieKeys []sticky.Key
 }
 
 // Protocol is what a listener speaks with its clients.
@@ -53,6 +59,12 @@ type Listener struct {
 	// Clients bounds what one client may do; nil: nothing does. HTTP and HTTPS
 	// only.
 	Clients *shed.ClientConfig
+	// AcceptProxy are the sources whose connections must begin with a header of
+	// the PROXY protocol, version 1 or 2, within HTTP.Header; others are closed,
+	// and counted as Unintroduced. The source that it tells is the client from
+	// there on, in all respects. From sources that are not listed, a header is
+	// what any other bytes would be.
+	AcceptProxy []netip.Prefix
 	// TLS is for HTTPS only, and required there. ALPN is the proxy's to set.
 	TLS *tls.ServerConfig
 }
@@ -96,7 +108,10 @@ type Pool struct {
 	// FailClosed refuses requests while no server is healthy; else all servers
 	// are tried then, those that are draining or under maintenance excepted.
 	FailClosed bool
-	Servers    []Server
+	// Persistence keeps HTTP clients on their servers by a cookie, as long as
+	// those are healthy and not under maintenance; nil: nothing does.
+	Persistence *sticky.Config
+	Servers     []Server
 }
 
 // Server is one backend; the name is unique in its pool.
@@ -131,6 +146,9 @@ type ListenerStatus struct {
 	Requests    uint64 // HTTP requests answered, or TCP connections ended, since start
 	Failed      uint64 // of those, how many the proxy itself had to refuse or cut
 	Handshakes  uint64 // TLS handshakes that did not succeed, since start
+	// Unintroduced are connections from sources in AcceptProxy that were closed
+	// since they did not begin with a PROXY protocol header, since start.
+	Unintroduced uint64
 }
 
 // PoolStatus is one pool.

@@ -64,6 +64,7 @@ type Proxy struct {
 	http    *l7.Server // made by Run
 
 	certificates *tls.Store
+	nonces       nonces // of cookies
 
 	changes chan struct{}
 	started chan struct{} // closed when Run has set all up

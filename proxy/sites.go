@@ -64,7 +64,7 @@ func newDraft(l Listener, held *tls.Store) (*draft, error) {
 // site joins the draft with the pools that it names, which are there. What
 // clients have used of their limits outlives a change of before, if it can.
 func (d *draft) site(pools map[string]*servedPool, before *site.Site) *site.Site {
-	s := &site.Site{Table: d.table, TLS: d.tls, HTTP: httpTerms(d.listener.HTTP)}
+	s := &site.Site{Table: d.table, TLS: d.tls, HTTP: httpTerms(d.listener.HTTP), AcceptProxy: d.listener.AcceptProxy}
 	s.HTTP.Secure = d.tls != nil
 	if c := d.listener.Clients; c != nil {
 		if s.Clients = before.Clients; s.Clients == nil || !s.Clients.Retune(*c) {

@@ -29,6 +29,8 @@ func (p *Proxy) Status() Status {
 			Requests:    r.Requests.Load(),
 			Failed:      r.Failed.Load(),
 			Handshakes:  r.Handshakes.Load(),
+
+			Unintroduced: r.Unintroduced.Load(),
 		}
 		for i, a := range l.Addresses {
 			b := p.state.bindings[keyOf(l, i)]

@@ -70,6 +70,7 @@ func (c Config) Validate() error {
 			}
 		}
 	}
+	c.validatePersistence(fault)
 	listeners := make(map[string]bool, len(c.Listeners))
 	bound := make(map[netip.AddrPort]string)
 	for i, l := range c.Listeners {
@@ -102,6 +103,11 @@ func (c Config) Validate() error {
 			}
 			if err := l.Clients.Validate(); err != nil {
 				fault(at+".clients", "%v", err)
+			}
+		}
+		for j, prefix := range l.AcceptProxy {
+			if !prefix.IsValid() || prefix.Addr().Is4In6() {
+				fault(fmt.Sprintf("%s.accept_proxy[%d]", at, j), "%v is not a prefix of IPv4 or IPv6", prefix)
 			}
 		}
 		validateRoutes(l.Routes, at, pools, fault)

@@ -65,7 +65,7 @@ func (x *exchange) enter() {
 	x.admitted = true
 	x.moved = now
 	x.waited = now - x.began
-	x.selection = x.pool.Select(x.key, now)
+	x.selection = x.pool.SelectFrom(x.home(), x.key, now)
 	x.w.loop.Arm(&x.timer, x.site.HTTP.Exchange)
 	x.tryNext()
 }
@@ -79,6 +79,7 @@ func (x *exchange) nextServer() *pool.Server {
 			return server
 		}
 		x.full = true
+		x.bond.passed(server)
 	}
 }
 

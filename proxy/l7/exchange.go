@@ -131,6 +131,7 @@ type progress struct {
 	outcome   pool.OutcomeKind
 	up        upstream // nil: none
 	timedOut  bool     // the last connect failed for time
+	bond      bond
 	tried     int
 	retried   bool // a kept connection was dead, and a new one dialled
 	elsewhere bool // a server broke a new one, and another was chosen
@@ -233,7 +234,8 @@ func (x *exchange) choose() *pool.Pool {
 
 // forward sends the request in view to a server of target.
 func (x *exchange) forward(target *pool.Pool, req *http1.Request) {
-	p := passage{http: &x.site.HTTP, rewrite: x.rewrite(), peer: x.peer.Addr(), client: x.client}
+	x.bind(target)
+	p := passage{http: &x.site.HTTP, rewrite: x.rewrite(), jar: x.bond.jar, peer: x.peer.Addr(), client: x.client}
 	if switchable(req) {
 		p.protocol = req.Upgrade
 		x.replayable = false

@@ -25,6 +25,7 @@ func (x *exchange) fieldsOut(res *http1.Response) []http1.Field {
 	out := w.fields[:0]
 	rewrite := x.rewrite()
 	dated := false
+	x.bond.theirs = false
 	for i := range res.Fields {
 		f := &res.Fields[i]
 		switch f.Kind {
@@ -46,7 +47,13 @@ func (x *exchange) fieldsOut(res *http1.Response) []http1.Field {
 		if rewrite != nil && rewrite.Response.Drops(f.Name) {
 			continue
 		}
+		if f.Kind == http1.SetCookie && x.bond.replaces(f.Value) {
+			continue
+		}
 		out = append(out, *f)
+	}
+	if res.Status >= 200 || res.Status == 101 {
+		out = x.appendCookie(out)
 	}
 	if res.Status >= 200 {
 		if !dated {

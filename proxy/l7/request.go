@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/site"
 )
 
@@ -12,6 +13,7 @@ import (
 type passage struct {
 	http    *site.HTTP
 	rewrite *site.Rewrite // nil: none
+	jar     *sticky.Jar   // whose cookie the server does not get; nil: none
 	peer    netip.Addr    // the other end of the client's connection
 	client  netip.Addr    // who that speaks for
 	// protocol is what the client asks to switch to; nil: nothing that is
@@ -71,6 +73,10 @@ func appendRequestHead(dst []byte, v *view, p *passage) []byte {
 			forHost = forHost || trusted
 		}
 		if pass && (edits == nil || !edits.Drops(f.Name)) {
+			if p.jar != nil && f.Kind == http1.Cookie {
+				dst = appendCookies(dst, f, p.jar)
+				continue
+			}
 			dst = http1.AppendField(dst, f.Name, f.Value)
 		}
 	}

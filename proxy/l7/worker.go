@@ -14,6 +14,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/http2"
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
@@ -53,11 +54,14 @@ type worker struct {
 	*shared
 	loop     engine.Loop
 	sessions []*session
-	tls      *secure.Loop
-	streams  []*stream // to be used again
-	shared2  *http2.Shared
-	mirrors  map[*mirror]struct{}
-	idle     map[*pool.Server]*idleServers
+	// introductions are the connections whose PROXY header has not come yet.
+	introductions []*introduction
+	warned        time.Duration // when one of them was logged last; 0: never
+	tls           *secure.Loop
+	streams       []*stream // to be used again
+	shared2       *http2.Shared
+	mirrors       map[*mirror]struct{}
+	idle          map[*pool.Server]*idleServers
 
 	// One of each, since nothing is parsed across callbacks.
 	request        http1.Request
@@ -68,6 +72,8 @@ type worker struct {
 	words          []byte        // of the answer
 	fields         []http1.Field // of the response
 	viaText        []byte
+	cookieText     []byte
+	sticky         sticky.Scratch
 	dateText       []byte
 	dateUntil      time.Duration
 	wallTime       time.Time
@@ -103,10 +109,18 @@ func unmapped(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// accept makes the handler of a new client connection of l. A client that has
-// too many is closed without a word: an answer would cost what the limit is to
-// save.
+// accept makes the handler of a new client connection of l.
 func (w *worker) accept(l *listener.Listener, conn engine.Conn) engine.Handler {
+	if l.Site().Introduces(conn.Peer().Addr()) {
+		return w.introduce(l, conn)
+	}
+	return w.welcome(l, conn)
+}
+
+// welcome makes the handler of a client connection whose other end is known. A
+// client that has too many is closed without a word: an answer would cost what
+// the limit is to save.
+func (w *worker) welcome(l *listener.Listener, conn engine.Conn) engine.Handler {
 	at := l.Site()
 	var place shed.ClientSlot
 	if at.Clients != nil {
@@ -183,6 +197,9 @@ func (w *worker) closeIdle(unused bool) {
 	if unused && w.tls != nil {
 		w.tls.CloseSilent(time.Second)
 	}
+	if unused {
+		w.closeUnintroduced(time.Second)
+	}
 	for i := len(w.sessions) - 1; i >= 0; i-- {
 		s := w.sessions[i]
 		if !s.l.Closing() {
@@ -213,6 +230,9 @@ func (w *worker) abortAll() (cut, older int) {
 		})
 		s.conn.Abort()
 		s.leave()
+	}
+	for len(w.introductions) > 0 {
+		w.introductions[len(w.introductions)-1].close()
 	}
 	for m := range w.mirrors {
 		m.x.cancel()

@@ -23,6 +23,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 )
 
 // Spec is what is configured of a pool.
@@ -59,6 +60,7 @@ type Pool struct {
 	news atomic.Bool          // tell changed, whether or not the view changes
 
 	limits limits
+	jar    atomic.Pointer[sticky.Jar] // nil: sessions are not kept on servers
 
 	mu     sync.Mutex // serialises the makers of views
 	spec   Spec

@@ -215,7 +215,7 @@ func TestWhoTakesNewAndPersistedWork(t *testing.T) {
 	}
 	persisted := func() (got []string) {
 		for _, m := range p.Members() {
-			if s := p.Persisted(m.Name); s == m.Server {
+			if s := p.Persisted([]byte(m.Name)); s == m.Server {
 				got = append(got, s.Name)
 			} else if s != nil {
 				t.Errorf("a session of %s persists on %s", m.Name, s.Name)
@@ -226,12 +226,12 @@ func TestWhoTakesNewAndPersistedWork(t *testing.T) {
 	if got, want := persisted(), []string{"up", "draining", "weightless"}; !slices.Equal(got, want) {
 		t.Errorf("sessions persist on %v, want %v", got, want)
 	}
-	if p.Persisted("nobody") != nil {
+	if p.Persisted([]byte("nobody")) != nil {
 		t.Error("a session persists on a server that is not there")
 	}
 	// All in service are down: everyone is tried, so sessions stay as well.
-	p.Observe(p.Persisted("up"), false, "", time.Unix(2, 0))
-	p.Observe(p.Persisted("weightless"), false, "", time.Unix(2, 0))
+	p.Observe(p.Persisted([]byte("up")), false, "", time.Unix(2, 0))
+	p.Observe(p.Persisted([]byte("weightless")), false, "", time.Unix(2, 0))
 	look(p)
 	if got := walk(p); len(got) != 3 || slices.Contains(got, "draining") || slices.Contains(got, "maintenance") {
 		t.Errorf("failing open, new work goes to %v, want up, down and unchecked", got)
@@ -265,7 +265,7 @@ func TestSelectFromBeginsWithTheServerOfTheSession(t *testing.T) {
 	p := New("web", quiet, func() {})
 	p.Update(spec(false, a, b, c))
 	for range 3 { // takes nobody's turn
-		sel := p.SelectFrom(p.Persisted("b"), 0, Now())
+		sel := p.SelectFrom(p.Persisted([]byte("b")), 0, Now())
 		if s := sel.Next(); s.Name != "b" {
 			t.Errorf("first = %s, want b", s.Name)
 		}
@@ -273,10 +273,10 @@ func TestSelectFromBeginsWithTheServerOfTheSession(t *testing.T) {
 	if got, want := walk(p), []string{"a", "b", "c"}; !slices.Equal(got, want) {
 		t.Errorf("walk after sessions that stayed = %v, want %v", got, want)
 	}
-	if got, want := names(p.SelectFrom(p.Persisted("b"), 0, Now())), []string{"b", "a", "c"}; !slices.Equal(got, want) {
+	if got, want := names(p.SelectFrom(p.Persisted([]byte("b")), 0, Now())), []string{"b", "a", "c"}; !slices.Equal(got, want) {
 		t.Errorf("walk from b = %v, want %v", got, want)
 	}
-	if got, want := names(p.SelectFrom(p.Persisted("c"), 0, Now())), []string{"c", "a", "b"}; !slices.Equal(got, want) {
+	if got, want := names(p.SelectFrom(p.Persisted([]byte("c")), 0, Now())), []string{"c", "a", "b"}; !slices.Equal(got, want) {
 		t.Errorf("walk from the backup = %v, want %v", got, want)
 	}
 	if got, want := names(p.SelectFrom(nil, 0, Now())), []string{"b", "a", "c"}; !slices.Equal(got, want) {
@@ -289,7 +289,7 @@ func TestSelectDoesNotAllocate(t *testing.T) {
 	p.Update(spec(false, a, b))
 	for name, f := range map[string]func(){
 		"Select":     func() { s := p.Select(0, Now()); s.Next() },
-		"SelectFrom": func() { s := p.SelectFrom(p.Persisted("b"), 0, Now()); s.Next(); s.Next() },
+		"SelectFrom": func() { s := p.SelectFrom(p.Persisted([]byte("b")), 0, Now()); s.Next(); s.Next() },
 		"a walk": func() {
 			s := p.Select(0, Now())
 			for s.Next() != nil {

@@ -34,7 +34,7 @@ func TestObserveUpdateSelectAndEndAtOnce(t *testing.T) {
 		work.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(worker), 1))
 			for range rounds {
-				sel := p.SelectFrom(p.Persisted(strconv.Itoa(random.IntN(9))), 0, Now())
+				sel := p.SelectFrom(p.Persisted([]byte(strconv.Itoa(random.IntN(9)))), 0, Now())
 				for server := sel.Next(); server != nil; server = sel.Next() {
 					if !p.Begin(server) {
 						continue

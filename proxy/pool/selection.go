@@ -35,26 +35,6 @@ func (p *Pool) Select(key uint64, now time.Duration) Selection {
 // hash. For work that is no request, it is balance.AddrKey's.
 func (p *Pool) Key(r policy.Request) uint64 { return p.view.Load().keyer.Key(r) }
 
-// SelectFrom is Select for work that is bound to a server (see
-// [Pool.Persisted]): that one comes first. It takes nobody's turn unless the
-// walk goes on. A nil first is Select.
-func (p *Pool) SelectFrom(first *Server, key uint64, now time.Duration) Selection {
-	return Selection{view: p.view.Load(), key: key, now: now, preferred: first}
-}
-
-// Persisted returns the server of this name if it may take the work of
-// sessions that are bound to it: it is healthy (or everyone is tried, as
-// nobody is), also when it is draining or has a weight of 0, but not under
-// maintenance. Else nil. It neither locks nor allocates.
-func (p *Pool) Persisted(name string) *Server {
-	v := p.view.Load()
-	i, ok := v.names[name]
-	if !ok || !v.members[i].persisted {
-		return nil
-	}
-	return v.members[i].Server
-}
-
 // Next returns the next server to try: first the one whose turn it is, then
 // the others of the active tier, then the spare ones; nil when all (at most
 // 16) have been returned. A nil first answer means that no server may take

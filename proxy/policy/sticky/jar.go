@@ -23,8 +23,8 @@ const (
 // Key makes and verifies cookies. It must be random.
 type Key [32]byte
 
-// maxKeys is how many keys a jar takes: each costs time on a forged cookie.
-const maxKeys = 8
+// MaxKeys is how many keys a jar takes: each costs time on a forged cookie.
+const MaxKeys = 8
 
 // maxValue is the length of the longest value that is looked at: that of
 // a signed one whose server has the longest name, all of it encoded.
@@ -58,8 +58,8 @@ func New(c Config, pool string, keys []Key, nonce func([]byte)) (*Jar, error) {
 	switch {
 	case c.Format != Plain && len(keys) == 0:
 		return nil, fmt.Errorf("cookie %s: format %s needs a key", c.Name, c.Format)
-	case len(keys) > maxKeys:
-		return nil, fmt.Errorf("cookie %s: %d keys are more than %d", c.Name, len(keys), maxKeys)
+	case len(keys) > MaxKeys:
+		return nil, fmt.Errorf("cookie %s: %d keys are more than %d", c.Name, len(keys), MaxKeys)
 	case c.Format == Hidden && nonce == nil:
 		return nil, fmt.Errorf("cookie %s: format %s needs a source of nonces", c.Name, c.Format)
 	}

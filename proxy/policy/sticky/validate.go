@@ -26,8 +26,17 @@ const (
 // *ConfigError, joined.
 func (c Config) Validate() error {
 	var errs []error
+	for _, f := range c.Faults() {
+		errs = append(errs, f)
+	}
+	return errors.Join(errs...)
+}
+
+// Faults are what Validate reports, one by one.
+func (c Config) Faults() []*ConfigError {
+	var faults []*ConfigError
 	fault := func(field, format string, args ...any) {
-		errs = append(errs, &ConfigError{Field: field, Reason: fmt.Sprintf(format, args...)})
+		faults = append(faults, &ConfigError{Field: field, Reason: fmt.Sprintf(format, args...)})
 	}
 	switch {
 	case !every(c.Name, isToken):
@@ -68,7 +77,7 @@ func (c Config) Validate() error {
 		fault("path", "%q is not a path that begins with a slash, without semicolons, and of at most %d bytes", c.Path, maxAttribute)
 	}
 	c.validatePrefix(fault)
-	return errors.Join(errs...)
+	return faults
 }
 
 // validatePrefix holds names with prefixes to what browsers make of them
