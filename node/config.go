@@ -39,12 +39,16 @@ type Config struct {
 	// absolute path or below DIR; "off" keeps none. Default access.log. It is
 	// opened anew when it was moved away.
 	AccessLog string `yaml:"access_log,omitempty"`
+	// Metrics is where Prometheus scrapes the node, host:port, over plain HTTP;
+	// "off" keeps it to itself. Default: Address's host, port 9090.
+	Metrics string `yaml:"metrics,omitempty"`
 }
 
 // Default ports (DESIGN.md, "Ports").
 const (
 	DefaultControlPort = 7443
 	DefaultGossipPort  = 7946
+	DefaultMetricsPort = 9090
 )
 
 const (
@@ -52,7 +56,7 @@ const (
 	maxDrainTimeout     = time.Hour
 	configFile          = "pharos.yaml"
 	defaultAccessLog    = "access.log"
-	noAccessLog         = "off"
+	switchedOff         = "off" // an access log, or metrics
 )
 
 var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -70,6 +74,9 @@ func (c Config) WithDefaults() Config {
 	host, _, _ := net.SplitHostPort(c.Address)
 	if c.Gossip == "" && host != "" {
 		c.Gossip = net.JoinHostPort(host, strconv.Itoa(DefaultGossipPort))
+	}
+	if c.Metrics == "" && host != "" {
+		c.Metrics = net.JoinHostPort(host, strconv.Itoa(DefaultMetricsPort))
 	}
 	if len(c.Addresses) == 0 {
 		if a, err := netip.ParseAddr(host); err == nil {
@@ -101,6 +108,11 @@ func (c Config) Validate() error {
 	for _, f := range []struct{ field, value string }{{"address", c.Address}, {"gossip", c.Gossip}} {
 		if _, err := parseHostPort(f.value); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", f.field, err))
+		}
+	}
+	if c.Metrics != switchedOff {
+		if ap, err := netip.ParseAddrPort(c.Metrics); err != nil || ap.Port() == 0 {
+			errs = append(errs, fmt.Errorf("metrics: %q: must be an IP address and a port, such as 127.0.0.1:%d, or %q", c.Metrics, DefaultMetricsPort, switchedOff))
 		}
 	}
 	if len(c.Addresses) == 0 {

@@ -22,7 +22,7 @@ func TestConfigDefaults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := Config{Name: "n1", Address: tt.address}.WithDefaults()
-			if c.Address != tt.control || c.Gossip != tt.gossip || len(c.Addresses) != 1 || c.DrainTimeout != 10*time.Second {
+			if c.Address != tt.control || c.Gossip != tt.gossip || len(c.Addresses) != 1 || c.DrainTimeout != 10*time.Second || c.Metrics != strings.Replace(tt.gossip, "7946", "9090", 1) {
 				t.Errorf("got %+v", c)
 			}
 			if err := c.Validate(); err != nil {
@@ -35,10 +35,10 @@ func TestConfigDefaults(t *testing.T) {
 func TestConfigReportsEveryFault(t *testing.T) {
 	c := Config{
 		Name: "N_1", Address: "example.org:7443", Gossip: "0.0.0.0:7946",
-		Addresses: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}, Peers: []string{"x"}, DrainTimeout: -1,
+		Addresses: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}, Peers: []string{"x"}, DrainTimeout: -1, Metrics: "on",
 	}
 	err := c.Validate()
-	for _, field := range []string{"name:", "address:", "gossip:", "addresses[0]:", "peers[0]:", "drain_timeout:"} {
+	for _, field := range []string{"name:", "address:", "gossip:", "addresses[0]:", "peers[0]:", "drain_timeout:", "metrics:"} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("no fault names %q: %v", field, err)
 		}
@@ -51,6 +51,7 @@ func TestConfigRoundTripAndSecondWriteRefused(t *testing.T) {
 		Name: "n1", Address: "10.0.0.11:7443", Gossip: "10.0.0.11:7946",
 		Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.11"), netip.MustParseAddr("2001:db8::11")},
 		Peers:     []string{"10.0.0.12:7443"}, DrainTimeout: 3 * time.Second, AccessLog: "/var/log/pharos.log",
+		Metrics: "127.0.0.1:9100",
 	}
 	if err := WriteConfig(dir, want); err != nil {
 		t.Fatal(err)

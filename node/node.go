@@ -118,7 +118,7 @@ func New(opts Options) (_ *Node, err error) {
 
 // openAccessLog opens what the node file names; nil for none.
 func openAccessLog(dir, path string) (*accesslog.Log, error) {
-	if path == noAccessLog {
+	if path == switchedOff {
 		return nil, nil
 	}
 	if !filepath.IsAbs(path) {
@@ -126,7 +126,7 @@ func openAccessLog(dir, path string) (*accesslog.Log, error) {
 	}
 	l, err := accesslog.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: mend that, or name another file as access_log in the node file, or %q for none", err, noAccessLog)
+		return nil, fmt.Errorf("%w: mend that, or name another file as access_log in the node file, or %q for none", err, switchedOff)
 	}
 	return l, nil
 }
@@ -230,6 +230,7 @@ func (n *Node) Run(ctx context.Context) error {
 		{"registration", n.register},
 		{"configuration watch", n.followStore},
 		{"heartbeat contents", n.describeToMembers},
+		{"metrics", n.serveMetrics},
 	} {
 		control.Go(func() {
 			if err := t.run(controlCtx); err != nil && controlCtx.Err() == nil {

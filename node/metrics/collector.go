@@ -1,0 +1,128 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pharos-lb/pharos/proxy"
+	"github.com/pharos-lb/pharos/proxy/policy/balance"
+)
+
+// node is a prometheus.Collector.
+type node struct{ snapshot func() Snapshot }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("pharos_"+name, help, labels, nil)
+}
+
+var (
+	buildInfo     = describe("build_info", "1, with the version of the software.", "version")
+	configuration = describe("configuration_version", "Version of the cluster's configuration that runs here; 0: none.")
+	applyFailed   = describe("configuration_failed", "1 while a newer configuration could not be applied.")
+	draining      = describe("draining", "1 while the node is drained.")
+	leader        = describe("raft_has_leader", "1 while the node knows a leader: without one, only changes are refused.")
+
+	vipAnnounced = describe("vip_announced", "1 while this node announces the VIP.", "vip")
+	sessionUp    = describe("bgp_session_established", "1 while the session is established.", "neighbor")
+	sessionFlaps = describe("bgp_session_flaps_total", "Times that an established session was lost.", "neighbor")
+
+	connections = describe("connections", "Connections of clients that are open.")
+	inFlight    = describe("in_flight", "HTTP requests and TCP connections that are being served.")
+	warnings    = describe("proxy_warnings", "What the proxy warns of, such as certificates that end soon: `pharos status` tells.")
+
+	listenerOpen       = describe("listener_connections", "Connections of clients that are open.", "listener")
+	listenerUp         = describe("listener_accepting", "1 while the listener accepts.", "listener")
+	listenerAccepted   = describe("listener_accepted_total", "Connections that were accepted.", "listener")
+	listenerRequests   = describe("listener_requests_total", "HTTP requests that were answered, or TCP connections that ended.", "listener")
+	listenerFailed     = describe("listener_failed_total", "Of those, what the proxy itself refused or cut.", "listener")
+	listenerHandshakes = describe("listener_handshakes_failed_total", "TLS handshakes that did not succeed.", "listener")
+
+	poolHealthy = describe("pool_healthy_servers", "Servers that take new work: healthy, in service, with a weight.", "pool")
+	poolTier    = describe("pool_tier", "1 for the servers that take new work now: primary, backup, fail-open or none.", "pool", "tier")
+
+	serverState       = describe("server_state", "1 for the state that the server is in.", "pool", "server", "state")
+	serverWeight      = describe("server_effective_weight", "Weight with slow start taken into account; 0 while it takes no new work.", "pool", "server")
+	serverInFlight    = describe("server_in_flight", "Requests or connections at the server, of this node.", "pool", "server")
+	serverConnections = describe("server_requests_total", "Requests or connections sent to the server.", "pool", "server")
+	serverFailures    = describe("server_check_failures", "Consecutive failed checks.", "pool", "server")
+	serverEjected     = describe("server_ejected", "1 while the answers to requests keep the server out.", "pool", "server")
+)
+
+// tiers and states are all values that the labels have.
+var (
+	tiers  = []balance.Tier{balance.Primary, balance.Backup, balance.FailOpen, balance.None}
+	states = []string{"HEALTHY", "UNHEALTHY", "DRAINING", "MAINTENANCE"}
+)
+
+// Describe describes nothing: which series there are depends on the
+// configuration.
+func (n *node) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the node.
+func (n *node) Collect(out chan<- prometheus.Metric) {
+	s := n.snapshot()
+	c := collection{out}
+	c.gauge(buildInfo, 1, s.Version)
+	c.gauge(configuration, float64(s.Applied))
+	c.flag(applyFailed, s.Failing)
+	c.flag(draining, s.Draining)
+	c.flag(leader, s.HasLeader)
+	for vip, announced := range s.VIPs {
+		c.flag(vipAnnounced, announced, vip)
+	}
+	for _, b := range s.Sessions {
+		c.flag(sessionUp, b.Established, b.Neighbor)
+		c.counter(sessionFlaps, uint64(b.Flaps), b.Neighbor)
+	}
+	c.gauge(connections, float64(s.Proxy.Connections))
+	c.gauge(inFlight, float64(s.Proxy.InFlight))
+	c.gauge(warnings, float64(len(s.Proxy.Warnings)))
+	for _, l := range s.Proxy.Listeners {
+		c.gauge(listenerOpen, float64(l.Connections), l.Name)
+		c.flag(listenerUp, l.Accepting, l.Name)
+		c.counter(listenerAccepted, l.Accepted, l.Name)
+		c.counter(listenerRequests, l.Requests, l.Name)
+		c.counter(listenerFailed, l.Failed, l.Name)
+		c.counter(listenerHandshakes, l.Handshakes, l.Name)
+	}
+	for _, p := range s.Proxy.Pools {
+		c.pool(p)
+	}
+}
+
+// collection sends metrics off.
+type collection struct{ out chan<- prometheus.Metric }
+
+func (c collection) pool(p proxy.PoolStatus) {
+	c.gauge(poolHealthy, float64(p.Healthy), p.Name)
+	for _, t := range tiers {
+		c.flag(poolTier, p.Tier == t, p.Name, string(t))
+	}
+	for _, s := range p.Servers {
+		for _, state := range states {
+			c.flag(serverState, s.State == state, p.Name, s.Name, state)
+		}
+		c.gauge(serverWeight, s.EffectiveWeight, p.Name, s.Name)
+		c.gauge(serverInFlight, float64(s.InFlight), p.Name, s.Name)
+		c.counter(serverConnections, s.Connections, p.Name, s.Name)
+		c.gauge(serverFailures, float64(s.Failures), p.Name, s.Name)
+		c.flag(serverEjected, s.EjectedUntil.After(time.Now()), p.Name, s.Name)
+	}
+}
+
+func (c collection) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	c.out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (c collection) counter(d *prometheus.Desc, v uint64, labels ...string) {
+	c.out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func (c collection) flag(d *prometheus.Desc, is bool, labels ...string) {
+	v := 0.0
+	if is {
+		v = 1
+	}
+	c.gauge(d, v, labels...)
+}
