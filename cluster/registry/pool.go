@@ -12,7 +12,10 @@ type Balance string
 const (
 	BalanceRoundRobin Balance = "round_robin" // smooth weighted round robin, the default
 	BalanceLeastConn  Balance = "least_conn"  // fewest in flight by weight
-	BalanceSourceHash Balance = "source_hash" // by the client's address
+	// By the client's address. All who come through one NAT, or one proxy that does
+	// not tell their addresses, count as one client and make one server hot: keep
+	// clients on their servers by persistence then, or hash a cookie or a header.
+	BalanceSourceHash Balance = "source_hash"
 	BalanceURIHash    Balance = "uri_hash"    // by path and query
 	BalanceHeaderHash Balance = "header_hash" // by a header field
 	BalanceCookieHash Balance = "cookie_hash" // by a cookie
@@ -35,10 +38,10 @@ type Pool struct {
 	SlowStart   *time.Duration `json:"slow_start" default:"5m" range:"1s..24h" off:"0s"` // of a recovered server, to its whole weight; 0s: off
 	FailOpen    *bool          `json:"fail_open" default:"true"`                         // with no usable server, all are used
 
-	// MaxRequests and MaxRequestsPerServer bound the requests (on tcp, tls and
-	// udp: connections) in flight from one node. 0: no limit.
+	// MaxRequests bounds the requests (on tcp, tls and udp: connections) in flight
+	// from one node. 0: no limit.
 	MaxRequests          int           `json:"max_requests" range:"0..10000000"`
-	MaxRequestsPerServer int           `json:"max_requests_per_server" range:"0..10000000"`
+	MaxRequestsPerServer int           `json:"max_requests_per_server" range:"0..10000000"` // the same of each server
 	Queue                int           `json:"queue" range:"0..1000000"`       // how many may wait at a limit
 	QueueTimeout         time.Duration `json:"queue_timeout" range:"1ms..10m"` // default 1s; with queue
 	Adaptive             *Adaptive     `json:"adaptive"`                       // absent: off
