@@ -73,16 +73,16 @@ check: deps-test ## format, vet, lint and generated-code drift
 fmt: ## format the code
 	$(GOFUMPT) -w cmd node bgp vip proxy cluster lab
 
-generate: deps-test ## regenerate the code made from pharos.proto, and docs/configuration.md
+generate: deps-test ## regenerate the code made from pharos.proto, and cluster/registry/CONFIGURATION.md
 	@tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
 	GOBIN=$$tools $(GO) install $(PROTOC_GEN_GO); GOBIN=$$tools $(GO) install $(PROTOC_GEN_GO_GRPC); \
 	PATH=$$tools:$$PATH protoc --go_out=. --go_opt=module=github.com/pharos-lb/pharos \
 		--go-grpc_out=. --go-grpc_opt=module=github.com/pharos-lb/pharos cluster/api/pharosv1/pharos.proto
-	$(GO) run ./cluster/registry/reference cluster/registry docs/configuration.md
+	$(GO) run ./cluster/registry/reference cluster/registry cluster/registry/CONFIGURATION.md
 
 drift: generate ## fail when what is generated, or go.mod, is not what its source says
 	$(GO) mod tidy -diff
-	@git diff --exit-code --stat -- cluster/api/pharosv1 docs/configuration.md || { echo "what is generated differs from its source: commit what \`make generate\` made"; exit 1; }
+	@git diff --exit-code --stat -- cluster/api/pharosv1 cluster/registry/CONFIGURATION.md || { echo "what is generated differs from its source: commit what \`make generate\` made"; exit 1; }
 
 # Each installs only what is missing, and only as root: without root the
 # command that needs it says what to install.
