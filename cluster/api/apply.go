@@ -79,7 +79,8 @@ func (s *Server) Apply(ctx context.Context, request *pharosv1.ApplyRequest) (res
 // take 300 MiB of memory for 2 s.
 const largeDocument = 1 << 20
 
-// parse reads a document. Its errors are statuses.
+// parse reads a document, and seals the private keys in it: from here on, none
+// is in clear. Its errors are statuses.
 func (s *Server) parse(ctx context.Context, file string, document []byte) (registry.Config, error) {
 	if len(document) > largeDocument {
 		select {
@@ -89,7 +90,7 @@ func (s *Server) parse(ctx context.Context, file string, document []byte) (regis
 			return registry.Config{}, status.FromContextError(ctx.Err()).Err()
 		}
 	}
-	config, err := registry.Parse(file, document)
+	config, err := registry.ParseWith(s.identity.OpenKey, file, document)
 	var faults registry.Faults
 	switch {
 	case errors.As(err, &faults):
@@ -97,7 +98,7 @@ func (s *Server) parse(ctx context.Context, file string, document []byte) (regis
 	case err != nil:
 		return registry.Config{}, status.Error(codes.InvalidArgument, err.Error())
 	}
-	return config, nil
+	return s.identity.SealConfig(config), nil
 }
 
 func changes(from, to registry.Config) []*pharosv1.Change {

@@ -11,11 +11,16 @@ import (
 )
 
 // propose is Cluster.Submit, and what the leader must see to before: that a
-// configuration is valid is decided here, once, and not by the state machine on
-// each node. Errors are Cluster's, or statuses.
+// configuration is valid, and its keys are sealed so that every member can open
+// them, is decided here, once, and not by the state machine on each node. Errors are Cluster's, or statuses.
 func (s *Server) propose(ctx context.Context, command fsm.Command) (fsm.Result, error) {
 	if c := command.ApplyConfig; c != nil {
-		if faults := c.Config.Validate(); len(faults) > 0 {
+		for _, cert := range c.Config.Certificates {
+			if !cert.Sealed() {
+				return fsm.Result{}, status.Errorf(codes.InvalidArgument, "the key of certificate %s is in clear, and must not come into the log", cert.Name)
+			}
+		}
+		if faults := c.Config.ValidateWith(s.identity.OpenKey); len(faults) > 0 {
 			return fsm.Result{}, invalid(faults)
 		}
 	}
