@@ -78,7 +78,7 @@ generate: deps-test ## regenerate the code made from pharos.proto, and cluster/r
 	GOBIN=$$tools $(GO) install $(PROTOC_GEN_GO); GOBIN=$$tools $(GO) install $(PROTOC_GEN_GO_GRPC); \
 	PATH=$$tools:$$PATH protoc --go_out=. --go_opt=module=github.com/pharos-lb/pharos \
 		--go-grpc_out=. --go-grpc_opt=module=github.com/pharos-lb/pharos cluster/api/pharosv1/pharos.proto
-	$(GO) run ./cluster/registry/reference cluster/registry cluster/registry/CONFIGURATION.md
+	$(GO) run ./lab/presubmit/reference cluster/registry cluster/registry/CONFIGURATION.md
 
 drift: generate ## fail when what is generated, or go.mod, is not what its source says
 	$(GO) mod tidy -diff

@@ -77,7 +77,7 @@ func (r *reconciler) Drain(ctx context.Context, stop bool) (DrainResult, error) 
 	err = r.do(unbound, func(runCtx context.Context) {
 		r.drained = true
 		if r.running != nil {
-			if err := r.proxy.Apply(runCtx, r.proxyConfig(r.running.Config)); err != nil {
+			if err := r.serveAgain(runCtx); err != nil {
 				r.logger.Error("the configuration could not be applied after the drain", "error", err)
 			}
 		}
@@ -121,7 +121,7 @@ func (r *reconciler) Undrain(ctx context.Context) error {
 		case r.draining && r.running != nil:
 			r.drained = false
 			r.setAddresses(vipAddresses(r.running.Config))
-			if err := r.proxy.Apply(runCtx, r.proxyConfig(r.running.Config)); err != nil {
+			if err := r.serveAgain(runCtx); err != nil {
 				r.drained = true
 				r.setAddresses(nil)
 				refused = fmt.Errorf("open the listeners again: %w", err)

@@ -146,6 +146,7 @@ func (n *Node) newDataPlane() (err error) {
 		return err
 	}
 	n.reconciler = newReconciler(n.config, n.speaker, n.addrs, n.proxy, stateFiles{
+		open:         n.identity.OpenConfig,
 		saveApplied:  func(s registry.Snapshot) error { return store.SaveApplied(n.opts.Dir, s) },
 		saveDraining: func(d bool) error { return saveDraining(n.opts.Dir, d) },
 		draining:     draining,
@@ -221,17 +222,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	controlCtx, stopControl := context.WithCancel(base)
 	defer stopControl()
-	for _, t := range []task{
-		{"control port", n.mux.Run},
-		{"raft", n.store.Run},
-		{"control API", func(ctx context.Context) error { return n.api.Run(ctx, n.mux.GRPC()) }},
-		{"join server", func(ctx context.Context) error { return n.joins.Run(ctx, n.mux.Join()) }},
-		{"heartbeats", n.members.Run},
-		{"registration", n.register},
-		{"configuration watch", n.followStore},
-		{"heartbeat contents", n.describeToMembers},
-		{"metrics", n.serveMetrics},
-	} {
+	for _, t := range n.controlTasks() {
 		control.Go(func() {
 			if err := t.run(controlCtx); err != nil && controlCtx.Err() == nil {
 				n.logger.Error("a part of the control plane stopped, serving goes on", "part", t.name, "error", err)
@@ -265,6 +256,21 @@ func (n *Node) Run(ctx context.Context) error {
 		return failure
 	}
 	return nil
+}
+
+// controlTasks are the parts of the control plane.
+func (n *Node) controlTasks() []task {
+	return []task{
+		{"control port", n.mux.Run},
+		{"raft", n.store.Run},
+		{"control API", func(ctx context.Context) error { return n.api.Run(ctx, n.mux.GRPC()) }},
+		{"join server", func(ctx context.Context) error { return n.joins.Run(ctx, n.mux.Join()) }},
+		{"heartbeats", n.members.Run},
+		{"registration", n.register},
+		{"configuration watch", n.followStore},
+		{"heartbeat contents", n.describeToMembers},
+		{"metrics", n.serveMetrics},
+	}
 }
 
 // noteFailure has status tell of a part that stopped.

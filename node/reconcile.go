@@ -54,7 +54,8 @@ type reconciler struct {
 	addrs   addresses
 	proxy   dataPlane
 	logger  *slog.Logger
-	save    func(registry.Snapshot) error // keeps what runs, for the next start
+	open    func(registry.Config) (registry.Config, error) // gives its private keys in clear
+	save    func(registry.Snapshot) error                  // keeps what runs, for the next start
 	// saveDraining keeps whether an operator has drained the node.
 	saveDraining func(bool) error
 
@@ -105,7 +106,7 @@ type View struct {
 func newReconciler(self Config, speaker announcer, addrs addresses, dp dataPlane, files stateFiles, logger *slog.Logger) *reconciler {
 	r := &reconciler{
 		self: self, speaker: speaker, addrs: addrs, proxy: dp, logger: logger,
-		save: files.saveApplied, saveDraining: files.saveDraining,
+		open: files.open, save: files.saveApplied, saveDraining: files.saveDraining,
 		draining: files.draining, drained: files.draining,
 		requests: make(chan func(context.Context)), ended: make(chan struct{}), latest: make(chan registry.Snapshot, 1),
 		gates: make(map[string]Gate), vipError: make(map[netip.Addr]string),
@@ -231,7 +232,11 @@ func (r *reconciler) carryOut(ctx context.Context, snap registry.Snapshot) error
 	if !r.drained {
 		r.setAddresses(append(slices.Clone(before), after...))
 	}
-	if err := r.proxy.Apply(ctx, r.proxyConfig(snap.Config)); err != nil {
+	pc, err := r.proxyConfig(snap.Config)
+	if err == nil {
+		err = r.proxy.Apply(ctx, pc)
+	}
+	if err != nil {
 		if !r.drained {
 			r.setAddresses(before)
 		}
@@ -245,12 +250,28 @@ func (r *reconciler) carryOut(ctx context.Context, snap registry.Snapshot) error
 
 // proxyConfig is what the proxy should serve now: a drained node runs the
 // configuration, with its health checks, but accepts nothing.
-func (r *reconciler) proxyConfig(c registry.Config) proxy.Config {
-	pc := proxyConfig(c)
+//
+// A key that this node cannot open is an error: nothing of the configuration is
+// served without it.
+func (r *reconciler) proxyConfig(c registry.Config) (proxy.Config, error) {
+	opened, err := r.open(c)
+	if err != nil {
+		return proxy.Config{}, fmt.Errorf("open the private keys: %w", err)
+	}
+	pc := proxyConfig(opened)
 	if r.drained {
 		pc.Listeners = nil
 	}
-	return pc
+	return pc, nil
+}
+
+// serveAgain has the proxy serve what runs, after a drain began or ended.
+func (r *reconciler) serveAgain(ctx context.Context) error {
+	pc, err := r.proxyConfig(r.running.Config)
+	if err != nil {
+		return err
+	}
+	return r.proxy.Apply(ctx, pc)
 }
 
 // setAddresses puts exactly these on the interface. One that cannot be is
@@ -424,8 +445,10 @@ func vipOf(c registry.Config, name string) registry.VIP {
 	return registry.VIP{}
 }
 
-// stateFiles is what a node keeps of itself on disk.
+// stateFiles is what a node keeps of itself on disk, and how it reads what is
+// sealed in it.
 type stateFiles struct {
+	open         func(registry.Config) (registry.Config, error)
 	saveApplied  func(registry.Snapshot) error
 	saveDraining func(bool) error
 	draining     bool // as found at start

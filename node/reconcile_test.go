@@ -30,6 +30,7 @@ type parts struct {
 	onLo      []netip.Addr
 	addrErr   error
 	applyErr  error
+	openErr   error
 	running   proxy.Config
 	finish    chan struct{} // FinishDrain returns when closed
 	accepts   uint64
@@ -43,6 +44,12 @@ func newParts() *parts {
 	p := &parts{events: make(chan struct{}, 1), changes: make(chan struct{}, 1), finish: make(chan struct{})}
 	close(p.finish)
 	return p
+}
+
+func (p *parts) open(c registry.Config) (registry.Config, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return c, p.openErr
 }
 
 func (p *parts) note(format string, args ...any) {
@@ -147,6 +154,7 @@ func (f fakeProxy) Status() proxy.Status {
 func reconcilerFor(t *testing.T, p *parts, draining bool) *reconciler {
 	files := stateFiles{
 		draining:     draining,
+		open:         p.open,
 		saveApplied:  func(s registry.Snapshot) error { p.saved = append(p.saved, s.Version); return nil },
 		saveDraining: func(d bool) error { p.drained = append(p.drained, d); return nil },
 	}
@@ -246,6 +254,25 @@ func TestAConfigurationThatCannotBeAppliedLeavesTheOldOneAndIsTriedAgain(t *test
 		time.Sleep(retryInterval + stepInterval)
 		if v := r.View(); v.Version != 2 || v.FailedVersion != 0 || !v.Gates["b"].Open {
 			t.Errorf("after the port was freed: %+v", v)
+		}
+	})
+}
+
+func TestAConfigurationWhoseKeysCannotBeOpenedIsNotServedInPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParts()
+		r := reconcilerFor(t, p, false)
+		r.Offer(oneVIP(1, "a"))
+		p.take()
+		p.openErr = errors.New("key of certificate api: is sealed by another cluster")
+		r.Offer(oneVIP(2, "a", "b"))
+		p.take()
+		version, failure, err := r.WaitApplied(t.Context(), 2)
+		if err != nil || version != 1 || failure == nil || !strings.Contains(failure.Error(), "certificate api") {
+			t.Fatalf("wait for version 2: runs %d, failure %v, error %v", version, failure, err)
+		}
+		if n := len(p.running.Listeners); n != 1 {
+			t.Errorf("%d listeners run", n)
 		}
 	})
 }

@@ -46,13 +46,9 @@ func (s *Server) Apply(ctx context.Context, request *pharosv1.ApplyRequest) (res
 			return nil, status.Errorf(codes.InvalidArgument, "wait timeout %v: more than 0 and at most %v are allowed", timeout, maxWait)
 		}
 	}
-	config, err := registry.Parse(request.GetFile(), request.GetDocument())
+	config, err := s.parse(ctx, request.GetFile(), request.GetDocument())
 	if err != nil {
-		var faults registry.Faults
-		if errors.As(err, &faults) {
-			return nil, invalid(faults)
-		}
-		return nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, err
 	}
 	present := s.cluster.State().Snapshot
 	response = &pharosv1.ApplyResponse{Version: present.Version, Changes: changes(present.Config, config)}
@@ -77,6 +73,32 @@ func (s *Server) Apply(ctx context.Context, request *pharosv1.ApplyRequest) (res
 		response.Nodes = s.waitApplied(ctx, result.Version, timeout)
 	}
 	return response, nil
+}
+
+// largeDocument is from what size on documents are read one at a time: 16 MiB
+// take 300 MiB of memory for 2 s.
+const largeDocument = 1 << 20
+
+// parse reads a document, and seals the private keys in it: from here on, none
+// is in clear. Its errors are statuses.
+func (s *Server) parse(ctx context.Context, file string, document []byte) (registry.Config, error) {
+	if len(document) > largeDocument {
+		select {
+		case s.parsing <- struct{}{}:
+			defer func() { <-s.parsing }()
+		case <-ctx.Done():
+			return registry.Config{}, status.FromContextError(ctx.Err()).Err()
+		}
+	}
+	config, err := registry.ParseWith(s.identity.OpenKey, file, document)
+	var faults registry.Faults
+	switch {
+	case errors.As(err, &faults):
+		return registry.Config{}, invalid(faults)
+	case err != nil:
+		return registry.Config{}, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return s.identity.SealConfig(config), nil
 }
 
 func changes(from, to registry.Config) []*pharosv1.Change {

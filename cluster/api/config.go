@@ -26,12 +26,16 @@ func (c *Client) Config(ctx context.Context) (registry.Snapshot, error) {
 
 // Kinds are the words that Select takes for a kind, in the singular.
 func Kinds() []string {
-	return []string{registry.KindVIP, registry.KindNeighbor, registry.KindListener, registry.KindPool, registry.KindServer}
+	return []string{
+		registry.KindVIP, registry.KindNeighbor, registry.KindCertificate, registry.KindListener, registry.KindRoute,
+		registry.KindPool, registry.KindServer,
+	}
 }
 
 // Select gives the part of a configuration that is of one kind, in the singular
-// or plural, and of one name if that is not empty. Servers are given within
-// their pools; their names are POOL/SERVER. An unknown kind, and a name that is
+// or plural, and of one name if that is not empty. Routes are given within their
+// listeners and servers within their pools; their names are LISTENER/ROUTE and
+// POOL/SERVER. An unknown kind, and a name that is
 // not there, are errors that say what is.
 func Select(config registry.Config, kind, name string) (kindFound string, part registry.Config, err error) {
 	asked := kind
@@ -45,6 +49,17 @@ func Select(config registry.Config, kind, name string) (kindFound string, part r
 		part.VIPs, names = pick(config.VIPs, name, func(v registry.VIP) string { return v.Name })
 	case registry.KindNeighbor:
 		part.Neighbors, names = pick(config.Neighbors, name, func(n registry.Neighbor) string { return n.Name })
+	case registry.KindCertificate:
+		part.Certificates, names = pick(config.Certificates, name, func(c registry.Certificate) string { return c.Name })
+	case registry.KindRoute:
+		for _, listener := range config.Listeners {
+			routes, found := pick(listener.Routes, name, func(r registry.Route) string { return listener.Name + "/" + r.Name })
+			names = append(names, found...)
+			if len(routes) > 0 {
+				listener.Routes = routes // listener is a copy
+				part.Listeners = append(part.Listeners, listener)
+			}
+		}
 	case registry.KindListener:
 		part.Listeners, names = pick(config.Listeners, name, func(l registry.Listener) string { return l.Name })
 	case registry.KindPool:

@@ -9,12 +9,13 @@ import (
 )
 
 func TestSelect(t *testing.T) {
-	config, err := registry.Parse("", []byte(document+`  - name: other
+	config, err := registry.Parse("", []byte(strings.Replace(document, "pool: web}", "pool: web, routes: [{name: a, pool: web}, {name: b, path: /b, pool: other}]}", 1)+`  - name: other
     servers: [{name: b1, address: "10.0.22.2:8080"}, {name: b2, address: "10.0.23.2:8080"}]
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
+	config.Certificates = []registry.Certificate{{Name: "api"}}
 	for _, c := range []struct {
 		kind, name string
 		found      string
@@ -23,7 +24,12 @@ func TestSelect(t *testing.T) {
 	}{
 		{kind: "vip", found: "vip", names: "web"},
 		{kind: "VIPs", name: "web", found: "vip", names: "web"},
-		{kind: "listeners", found: "listener", names: "http"},
+		{kind: "listeners", found: "listener", names: "http http/a http/b"},
+		{kind: "routes", found: "route", names: "http http/a http/b"},
+		{kind: "route", name: "http/b", found: "route", names: "http http/b"},
+		{kind: "route", name: "b", err: "http/a, http/b"},
+		{kind: "certificates", found: "certificate", names: "api"},
+		{kind: "certificate", name: "apo", err: "there are api"},
 		{kind: "neighbors", found: "neighbor"},
 		{kind: "pools", found: "pool", names: "web web/b1 other other/b1 other/b2"},
 		{kind: "pool", name: "other", found: "pool", names: "other other/b1 other/b2"},
@@ -51,6 +57,12 @@ func TestSelect(t *testing.T) {
 			}
 			for _, l := range part.Listeners {
 				names = append(names, l.Name)
+				for _, r := range l.Routes {
+					names = append(names, l.Name+"/"+r.Name)
+				}
+			}
+			for _, c := range part.Certificates {
+				names = append(names, c.Name)
 			}
 			for _, p := range part.Pools {
 				names = append(names, p.Name)
@@ -63,7 +75,7 @@ func TestSelect(t *testing.T) {
 			}
 		})
 	}
-	if len(config.Pools[1].Servers) != 2 {
+	if len(config.Pools[1].Servers) != 2 || len(config.Listeners[0].Routes) != 2 {
 		t.Error("Select changed the configuration that it was given")
 	}
 }

@@ -67,7 +67,7 @@ func (s *Server) CreateToken(ctx context.Context, request *pharosv1.CreateTokenR
 func (s *Server) RemoveMember(ctx context.Context, request *pharosv1.RemoveMemberRequest) (response *pharosv1.RemoveMemberResponse, err error) {
 	defer func() { s.audit(ctx, "remove_member", err, "member", request.GetName()) }()
 	expel := &pharosv1.ExpelRequest{Name: request.GetName(), By: caller(ctx)}
-	err = s.onLeader(ctx, false,
+	err = s.onLeader(ctx, false, s.wait,
 		func(ctx context.Context) error { return s.expel(ctx, expel) },
 		func(ctx context.Context, conn *grpc.ClientConn) error {
 			_, err := pharosv1.NewPeerClient(conn).Expel(ctx, expel)

@@ -19,7 +19,8 @@ import (
 // Get implements pharosv1.ControlServer.
 func (s *Server) Get(context.Context, *pharosv1.GetRequest) (*pharosv1.GetResponse, error) {
 	snapshot := s.cluster.State().Snapshot
-	data, err := json.Marshal(snapshot.Config)
+	// Every key is sealed already. That none leaves in clear does not rest on it.
+	data, err := json.Marshal(s.identity.SealConfig(snapshot.Config))
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "encode the configuration: %v", err)
 	}

@@ -24,7 +24,7 @@ func (s *Server) Submit(ctx context.Context, request *pharosv1.SubmitRequest) (*
 		return nil, err
 	}
 	command.At = time.Time{} // Cluster.Submit stamps it
-	result, err := s.cluster.Submit(ctx, command)
+	result, err := s.propose(ctx, command)
 	if err != nil {
 		return nil, s.told(err)
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/cluster/fsm"
+	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/cluster/security"
 )
 
@@ -98,8 +99,8 @@ type Config struct {
 }
 
 const (
-	maxDocument        = 4 << 20
-	maxMessage         = maxDocument + 64<<10
+	maxDocument        = registry.MaxDocument
+	maxMessage         = fsm.MaxCommand + 64<<10 // of which an ApplyRequest can use less
 	defaultLeaderWait  = 5 * time.Second
 	defaultPeerTimeout = 2 * time.Second
 	stopTimeout        = 2 * time.Second // for calls under way when Run ends
@@ -118,6 +119,8 @@ type Server struct {
 	wait     time.Duration
 	timeout  time.Duration
 	peers    *peers
+	// parsing is held while a large document is read: see parse.
+	parsing chan struct{}
 }
 
 // NewServer makes a Server. It starts nothing.
@@ -136,7 +139,7 @@ func NewServer(c Config) (*Server, error) {
 	}
 	return &Server{
 		identity: c.Identity, cluster: c.Cluster, node: c.Node, liveness: c.Liveness, logger: c.Logger,
-		wait: c.LeaderWait, timeout: c.PeerTimeout, peers: newPeers(c.Identity),
+		wait: c.LeaderWait, timeout: c.PeerTimeout, peers: newPeers(c.Identity), parsing: make(chan struct{}, 1),
 	}, nil
 }
 

@@ -19,6 +19,10 @@ const (
 	retryFirst = 20 * time.Millisecond
 	retryMost  = 250 * time.Millisecond
 	maxDoubts  = 3
+	// perMiB is the time that a try may take more for each MiB of its command:
+	// one of 16 MiB takes some 2 s of work on an idle machine, and each node
+	// must write it to disk.
+	perMiB = time.Second
 	// connectTimeout bounds opening a connection to the leader in one try: a
 	// new leader may have been elected meanwhile.
 	connectTimeout = time.Second
@@ -45,16 +49,17 @@ func repeatable(c fsm.Command) bool {
 // are in the Result.
 func (s *Server) submit(ctx context.Context, command fsm.Command) (fsm.Result, error) {
 	var result fsm.Result
-	err := s.onLeader(ctx, repeatable(command),
+	encoded, err := fsm.EncodeCommand(command)
+	if err != nil {
+		return result, unencoded(err)
+	}
+	once := s.wait + time.Duration(len(encoded)>>20)*perMiB
+	err = s.onLeader(ctx, repeatable(command), once,
 		func(ctx context.Context) (err error) {
-			result, err = s.cluster.Submit(ctx, command)
+			result, err = s.propose(ctx, command)
 			return err
 		},
 		func(ctx context.Context, conn *grpc.ClientConn) error {
-			encoded, err := fsm.EncodeCommand(command)
-			if err != nil {
-				return status.Errorf(codes.Internal, "encode the command: %v", err)
-			}
 			answer, err := pharosv1.NewPeerClient(conn).Submit(ctx, &pharosv1.SubmitRequest{Command: encoded})
 			if err != nil {
 				return err
@@ -70,13 +75,13 @@ func (s *Server) submit(ctx context.Context, command fsm.Command) (fsm.Result, e
 // onLeader does something where the leader is: here, or there over conn. It
 // tries again with back-off as long as it is sure that nothing was done, for
 // LeaderWait, and up to maxDoubts times more if doing it twice does no harm. One
-// try has LeaderWait as well: a leader that fell silent must not hold up the
+// try has its limit as well: a leader that fell silent must not hold up the
 // change until the caller gives up.
-func (s *Server) onLeader(ctx context.Context, repeatable bool, here func(context.Context) error, there func(context.Context, *grpc.ClientConn) error) error {
+func (s *Server) onLeader(ctx context.Context, repeatable bool, once time.Duration, here func(context.Context) error, there func(context.Context, *grpc.ClientConn) error) error {
 	giveUp := time.Now().Add(s.wait)
 	doubts := 0
 	for delay := retryFirst; ; delay = min(2*delay, retryMost) {
-		err := s.attempt(ctx, here, there)
+		err := s.attempt(ctx, once, here, there)
 		switch {
 		case err == nil:
 			return nil
@@ -112,8 +117,8 @@ func (s *Server) onLeader(ctx context.Context, repeatable bool, here func(contex
 // attempt is one try. Its error wraps ErrNotLeader if nothing was done and
 // another node may do it, ErrUncertain if the outcome is not known; any other
 // is final.
-func (s *Server) attempt(ctx context.Context, here func(context.Context) error, there func(context.Context, *grpc.ClientConn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.wait)
+func (s *Server) attempt(ctx context.Context, once time.Duration, here func(context.Context) error, there func(context.Context, *grpc.ClientConn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, once)
 	defer cancel()
 	name, address := s.cluster.Leader()
 	switch name {

@@ -68,12 +68,9 @@ func (s State) applyConfig(c ApplyConfig) (State, error) {
 	if c.Base != nil && *c.Base != s.Snapshot.Version {
 		return s, fmt.Errorf("%w: the change is for version %d, the present one is %d", ErrConflict, *c.Base, s.Snapshot.Version)
 	}
-	// The leader has parsed and so validated it: this is the second lock. All
-	// nodes must judge alike, so a version that accepts more than an older one
-	// must not send it before every member runs that version.
-	if faults := c.Config.Validate(); len(faults) > 0 {
-		return s, invalid("configuration: %w", faults)
-	}
+	// Whether it is valid is for the leader to say, before it proposes: what a
+	// certificate or a pattern must be is decided by libraries too, and nodes
+	// of different builds need not agree about it.
 	if c.Config.Equal(s.Snapshot.Config) {
 		return s, nil
 	}

@@ -12,6 +12,15 @@ import (
 // that an older version must not read as this format takes the next number.
 const commandFormat = 1
 
+// MaxCommand is the largest encoded command, in bytes. A document of
+// registry.MaxDocument takes about as many bytes here; its marks are bounded,
+// so that defaults and escapes add 11 MiB at most. An entry of the log goes to
+// each node in one piece, within the store's RPCTimeout.
+const MaxCommand = 32 << 20
+
+// ErrTooLarge is for a command of more than MaxCommand bytes.
+var ErrTooLarge = errors.New("the command is too large for the log")
+
 // ErrCorrupt is for bytes that no version wrote: cut short, or changed since.
 var ErrCorrupt = errors.New("corrupt data")
 
@@ -20,7 +29,11 @@ func EncodeCommand(c Command) ([]byte, error) {
 	if c.count() != 1 {
 		return nil, fmt.Errorf("encode command with %d kinds set: %w", c.count(), ErrUnknownCommand)
 	}
-	return encode("command", c)
+	data, err := encode("command", c)
+	if err == nil && len(data) > MaxCommand {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLarge, len(data), MaxCommand)
+	}
+	return data, err
 }
 
 // DecodeCommand reads a log entry. A format, a kind or a field that this

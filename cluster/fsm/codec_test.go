@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +71,14 @@ func TestACommandOfNoKindIsNotWritten(t *testing.T) {
 		if data, err := EncodeCommand(c); !errors.Is(err, ErrUnknownCommand) {
 			t.Errorf("%+v was written as %q, %v", c, data, err)
 		}
+	}
+}
+
+func TestACommandThatNoNodeWouldTakeIsNotWritten(t *testing.T) {
+	c := config("web")
+	c.VIPs[0].Communities = []string{strings.Repeat("<", MaxCommand/6+1)} // "<" takes six bytes
+	if data, err := EncodeCommand(Command{At: noon, ApplyConfig: &ApplyConfig{Config: c}}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("got %d bytes, %v, not %v", len(data), err, ErrTooLarge)
 	}
 }
 

@@ -3,6 +3,7 @@ package registry
 import (
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Certificate is what listeners show to clients, or pools to servers.
@@ -17,6 +18,13 @@ type Certificate struct {
 
 // SealedPrefix begins a key that is encrypted: base64 (RFC 4648 4) follows.
 const SealedPrefix = "sealed:v1:"
+
+// Sealed reports whether the key is encrypted.
+func (c Certificate) Sealed() bool { return strings.HasPrefix(string(c.Key), SealedPrefix) }
+
+// Opener gives the PEM of the sealed key of the certificate of that name. Its
+// error is shown to operators.
+type Opener func(name, sealed string) (pem string, err error)
 
 // Secret is text that is written to documents and to JSON, but never shown: not
 // by fmt, not by a Fault, not by Diff.

@@ -14,6 +14,7 @@ import (
 // is checked here, what several fields must be together in the validate files.
 type checker struct {
 	doc      *reader                   // what the Config was read from, if it was
+	open     Opener                    // of sealed keys; nil: they are not looked into
 	unsure   map[string]bool           // the lists of which some names could not be read
 	known    map[string]map[string]int // what can be referred to, by list and name
 	protocol Protocol                  // of the listener that is being checked

@@ -14,6 +14,12 @@ func (c Config) Marshal() ([]byte, error) {
 	if faults := c.Validate(); len(faults) > 0 {
 		return nil, faults
 	}
+	return c.Excerpt(), nil
+}
+
+// Excerpt writes a part of a configuration as Marshal writes the whole. It may
+// refer to what it does not have.
+func (c Config) Excerpt() []byte {
 	var b strings.Builder
 	for _, section := range describe(reflect.ValueOf(c)).pairs {
 		if len(section.value.items) == 0 {
@@ -26,5 +32,5 @@ func (c Config) Marshal() ([]byte, error) {
 			}
 		}
 	}
-	return []byte(b.String()), nil
+	return []byte(b.String())
 }

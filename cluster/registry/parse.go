@@ -10,14 +10,21 @@ import (
 // empty configuration. The error, if any, is Faults, and has everything that
 // is wrong, by position; only a document that is no YAML at all stops at its
 // first fault.
-func Parse(file string, doc []byte) (Config, error) {
+//
+// A sealed key is taken as it is: whether it is the certificate's, only ParseWith
+// can tell.
+func Parse(file string, doc []byte) (Config, error) { return ParseWith(nil, file, doc) }
+
+// ParseWith is Parse, and opens sealed keys to check them like those in clear.
+// The Config has them sealed all the same.
+func ParseWith(open Opener, file string, doc []byte) (Config, error) {
 	root, faults := readDocument(doc)
 	var cfg Config
 	if root.kind != nullKind {
 		r := newReader(root)
 		r.fillIn = true
 		r.record("", root, reflect.ValueOf(&cfg).Elem())
-		faults = append(r.faults, r.locate(validate(cfg, r))...)
+		faults = append(r.faults, r.locate(validate(cfg, r, open))...)
 	}
 	if len(faults) > 0 {
 		faults.sort()

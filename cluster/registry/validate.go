@@ -8,12 +8,16 @@ import (
 // Validate returns all that is wrong with a configuration, without positions,
 // and nil if nothing is. It is for a Config that did not come from Parse, which
 // checks the same. The defaults that are stored must be filled in.
-func (c Config) Validate() Faults { return validate(c, nil) }
+func (c Config) Validate() Faults { return validate(c, nil, nil) }
+
+// ValidateWith is Validate, and opens sealed keys to check them like those in
+// clear.
+func (c Config) ValidateWith(open Opener) Faults { return validate(c, nil, open) }
 
 // validate checks a Config; doc, if it was read from one, tells "left out" from
 // "zero".
-func validate(cfg Config, doc *reader) Faults {
-	c := &checker{doc: doc, regexps: map[string]int{}, known: map[string]map[string]int{
+func validate(cfg Config, doc *reader, open Opener) Faults {
+	c := &checker{doc: doc, open: open, regexps: map[string]int{}, known: map[string]map[string]int{
 		"vips": {}, "certificates": {}, "pools": {},
 	}}
 	if doc != nil {

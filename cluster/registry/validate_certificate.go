@@ -24,7 +24,15 @@ func (c *checker) key(path string, cert Certificate) {
 		if !well {
 			c.add(path+".key", "begins as a sealed key does, but no base64 follows")
 		}
-		return
+		if !well || c.open == nil {
+			return
+		}
+		opened, err := c.open(cert.Name, string(cert.Key))
+		if err != nil {
+			c.add(path+".key", "%v", err)
+			return
+		}
+		cert.Key = Secret(opened)
 	}
 	key, reason := keyOf(cert.Key)
 	if reason != "" {

@@ -12,6 +12,12 @@
 // reads the whole directory, that is, against root on a node or an image of its
 // disk. Directory and files are readable by their owner alone (0700, 0600).
 //
+// Secrets that the nodes share through the log (private keys of certificates,
+// ticket and cookie keys) are sealed under a key that comes from cluster.key
+// before they reach it, each for its purpose: neither the log, nor its
+// snapshots, nor applied.json have one in clear. Who is given a backup of these
+// files learns no key; who has cluster.key as well does.
+//
 // # The control port
 //
 // One port, TLS 1.3 only, split by ALPN (RFC 7301): "h2" carries gRPC and

@@ -23,6 +23,7 @@ type Identity struct {
 	ca        *x509.Certificate
 	pool      *x509.CertPool // the cluster's CA alone
 	nodeKey   crypto.Signer
+	secrets   secretKeys
 
 	mu      sync.Mutex
 	current *tls.Certificate // chain: node, CA
@@ -46,8 +47,13 @@ func Load(dir string) (*Identity, error) {
 	if _, err := parts.authority(dir); err != nil {
 		return nil, err // better now than when the next node wants to join
 	}
+	secrets, err := newSecretKeys(parts.clusterKey)
+	if err != nil {
+		return nil, err
+	}
 	id := &Identity{
-		dir: dir, name: parts.name, clusterID: parts.clusterID, gossipKey: parts.gossipKey,
+		secrets: secrets,
+		dir:     dir, name: parts.name, clusterID: parts.clusterID, gossipKey: parts.gossipKey,
 		ca: parts.ca, pool: x509.NewCertPool(), nodeKey: parts.nodeKey,
 	}
 	id.pool.AddCert(parts.ca)

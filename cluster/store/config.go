@@ -138,6 +138,9 @@ func (c Config) raftConfig() *raft.Config {
 	rc.SnapshotThreshold = c.SnapshotThreshold
 	rc.SnapshotInterval = c.SnapshotInterval
 	rc.TrailingLogs = c.TrailingLogs
+	// An entry can be fsm.MaxCommand long, and what is sent in one exchange must
+	// come through, and to disk, within the RPCTimeout.
+	rc.MaxAppendEntries = 4
 	// A removed leader steps down and stays in this process, which goes on
 	// serving: it is for the node to decide what a removal means.
 	rc.ShutdownOnRemove = false

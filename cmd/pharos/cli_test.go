@@ -34,7 +34,8 @@ type control struct {
 const configJSON = `{
   "vips": [{"name": "web", "addresses": ["198.51.100.1", "2001:db8:100::1"], "mode": "bgp"}],
   "neighbors": [{"name": "tor-n1", "address": "10.0.1.1", "port": 179, "asn": 65000, "local_asn": 65010, "nodes": ["n1"], "hold_time": "3s", "connect_retry": "1s"}],
-  "listeners": [{"name": "http", "vip": "web", "port": 80, "protocol": "http", "pool": "app"}, {"name": "echo", "vip": "web", "port": 81, "protocol": "tcp", "pool": "echo"}],
+  "certificates": [{"name": "api", "chain": "-----BEGIN CERTIFICATE-----\nMIHgMIGToAMCAQICAQEwBQYDK2VwMAAwHhcNMjYwMTAxMDAwMDAwWhcNMjcwMTAx\nMDAwMDAwWjAAMCowBQYDK2VwAyEAzpaC5ANf6zjVHIcX4tcgqo8f6BFEAH/kt+51\nqj+2TAyjMjAwMC4GA1UdEQEB/wQkMCKCD2FwaS5leGFtcGxlLmNvbYIPd3d3LmV4\nYW1wbGUuY29tMAUGAytlcANBAHk926buKq4Z8N5yP/GWk0B0Yam9MmmmR/N620RO\nD5Z4+y5dBEqWQ9q9GO4c3CvL++5Sg12/LO5aj2hkXyoWQA8=\n-----END CERTIFICATE-----\n", "key": "sealed:v1:c2VhbGVk"}],
+  "listeners": [{"name": "http", "vip": "web", "port": 80, "protocol": "http", "pool": "app", "routes": [{"name": "pay", "hosts": ["api.example.com"], "path": "/v1", "methods": ["POST"], "pool": "app"}, {"name": "old", "path_exact": "/old", "redirect": {"path": "/new"}}]}, {"name": "echo", "vip": "web", "port": 81, "protocol": "tcp", "pool": "echo"}],
   "pools": [
     {"name": "app", "balance": "round_robin", "health_check": {"http": "/healthz", "expect_status": [200], "interval": "2s", "timeout": "2s", "fall": 3, "rise": 5},
      "servers": [{"name": "b1", "address": "10.0.21.2:8080", "weight": 3}, {"name": "b2", "address": "10.0.22.2:8080", "weight": 1, "backup": true}]},
@@ -231,6 +232,10 @@ func TestGoldens(t *testing.T) {
 		{name: "get-json", args: "get -o json"},
 		{name: "get-servers", args: "get servers"},
 		{name: "get-server", args: "get server app/b2"},
+		{name: "get-certificates", args: "get certificates"},
+		{name: "get-certificate-yaml", args: "get certificate api -o yaml"},
+		{name: "get-routes", args: "get routes"},
+		{name: "get-route-yaml", args: "get route http/old -o yaml"},
 		{name: "get-vip", args: "get vips"},
 		{name: "get-unknown-kind", args: "get gizmos"},
 		{name: "get-unknown-name", args: "get pool apq"},

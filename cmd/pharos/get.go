@@ -16,9 +16,14 @@ func newGetCommand(o *options) *cobra.Command {
 		Use:   "get [KIND [NAME]]",
 		Short: "Show the cluster's configuration",
 		Long: `Show the configuration that the asked node last learned of, whole or in part. The
-kinds are vip, neighbor, listener, pool and server; a server's name is
-POOL/SERVER. With -o yaml the whole is a document that apply takes.`,
-		Example: "  pharos get -o yaml > cluster.yaml\n  pharos get pool web",
+kinds are vip, neighbor, certificate, listener, route, pool and server; a route's
+name is LISTENER/ROUTE, a server's POOL/SERVER. With -o yaml the whole is a
+document that apply takes.
+
+Private keys are never shown: -o yaml and -o json have them as the cluster
+stores them, sealed ("sealed:v1:..."). Only this cluster can open such a key, and
+only for the certificate of that name.`,
+		Example: "  pharos get -o yaml > cluster.yaml\n  pharos get pool web\n  pharos get routes",
 		Args:    arguments(0, 2, "a KIND and a NAME, or only a KIND, or nothing"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.ask(cmd, 0, func(ctx context.Context, client *api.Client) error {
@@ -37,72 +42,11 @@ POOL/SERVER. With -o yaml the whole is a document that apply takes.`,
 					}
 				}
 				if o.output == formatYAML {
-					document, err := part.Marshal()
-					if err != nil {
-						return fmt.Errorf("print the configuration: %w", err)
-					}
-					_, err = cmd.OutOrStdout().Write(document)
+					_, err := cmd.OutOrStdout().Write(part.Excerpt())
 					return err
 				}
 				snapshot.Config = part
-				return o.show(cmd, snapshot, func(w io.Writer) {
-					if kind == "" {
-						fmt.Fprintf(w, "version %d\n", snapshot.Version)
-					}
-					first := kind != ""
-					section := func(name string, draw func()) {
-						if kind != "" && kind != name {
-							return
-						}
-						if !first {
-							fmt.Fprintln(w)
-						}
-						first = false
-						draw()
-					}
-					section("vip", func() {
-						row(w, "VIP", "MODE", "ADDRESSES")
-						for _, v := range part.VIPs {
-							row(w, v.Name, v.Mode, list(v.Addresses))
-						}
-					})
-					section("neighbor", func() {
-						row(w, "NEIGHBOR", "ADDRESS", "ASN", "LOCAL ASN", "NODES")
-						for _, n := range part.Neighbors {
-							row(w, n.Name, n.Address, n.ASN, n.LocalASN, list(n.Nodes))
-						}
-					})
-					section("listener", func() {
-						row(w, "LISTENER", "VIP", "PORT", "PROTOCOL", "POOL")
-						for _, l := range part.Listeners {
-							row(w, l.Name, l.VIP, l.Port, l.Protocol, l.Pool)
-						}
-					})
-					section("pool", func() {
-						row(w, "POOL", "BALANCE", "CHECK", "SERVERS")
-						for _, p := range part.Pools {
-							check := "none"
-							if h := p.HealthCheck; h != nil && h.HTTP != "" {
-								check = fmt.Sprintf("http %s every %s", h.HTTP, h.Interval)
-							} else if h != nil {
-								check = fmt.Sprintf("tcp every %s", h.Interval)
-							}
-							row(w, p.Name, p.Balance, check, len(p.Servers))
-						}
-					})
-					section("server", func() {
-						row(w, "SERVER", "ADDRESS", "WEIGHT", "BACKUP")
-						for _, p := range part.Pools {
-							for _, s := range p.Servers {
-								weight := 1
-								if s.Weight != nil {
-									weight = *s.Weight
-								}
-								row(w, p.Name+"/"+s.Name, s.Address, weight, yesNo(s.Backup))
-							}
-						}
-					})
-				})
+				return o.show(cmd, snapshot, func(w io.Writer) { configTable(w, kind, snapshot) })
 			})
 		},
 	}

@@ -231,7 +231,7 @@ func (*Uncertain) Descriptor() ([]byte, []int) {
 type ApplyRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	File        string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`                                  // the name to show in faults
-	Document    []byte                 `protobuf:"bytes,2,opt,name=document,proto3" json:"document,omitempty"`                          // YAML, at most 4 MiB
+	Document    []byte                 `protobuf:"bytes,2,opt,name=document,proto3" json:"document,omitempty"`                          // YAML, at most 16 MiB
 	DryRun      bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`               // validate and compare only
 	Wait        bool                   `protobuf:"varint,4,opt,name=wait,proto3" json:"wait,omitempty"`                                 // answer when every live node runs the version
 	WaitTimeout *durationpb.Duration   `protobuf:"bytes,5,opt,name=wait_timeout,json=waitTimeout,proto3" json:"wait_timeout,omitempty"` // default 10s
@@ -316,8 +316,8 @@ func (x *ApplyRequest) GetBase() uint64 {
 
 type Change struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`     // vip, neighbor, listener, pool, server
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`     // servers: pool/server
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`     // vip, neighbor, certificate, listener, route, pool, server
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`     // routes: listener/route; servers: pool/server
 	Action        string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"` // add, change, remove
 	Fields        []string               `protobuf:"bytes,4,rep,name=fields,proto3" json:"fields,omitempty"` // what changed: "weight: 1 -> 3"
 	unknownFields protoimpl.UnknownFields
