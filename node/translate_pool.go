@@ -22,6 +22,7 @@ func proxyPool(p registry.Pool) proxy.Pool {
 		Limits:     limits(p),
 		Health:     health.Config{MaxFails: p.MaxFails, FailTimeout: p.FailTimeout, SlowStart: *p.SlowStart},
 		FailClosed: !*p.FailOpen,
+		TLS:        poolTLS(p.TLS), HTTP2: p.HTTP2, SendProxy: string(p.SendProxy), Timeouts: proxy.PoolTimeouts(p.Timeouts),
 	}
 	if o := p.Outlier; o != nil {
 		out.Health.Outlier = &health.Outlier{

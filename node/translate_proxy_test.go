@@ -43,6 +43,7 @@ func TestProxyConfig(t *testing.T) {
 				Interval: time.Second, FastInterval: time.Second, DownInterval: time.Second, Timeout: time.Second, Fall: 3, Rise: 5,
 				SlowStart: 5 * time.Minute,
 			},
+			Timeouts: proxy.PoolTimeouts{Connect: 2 * time.Second, Response: time.Minute, Idle: 4 * time.Second},
 			Servers: []proxy.Server{
 				{Name: "b1", Address: netip.MustParseAddrPort("10.0.21.2:8080"), Weight: 1},
 				{Name: "b2", Address: netip.MustParseAddrPort("10.0.22.2:8080"), Weight: 0, Backup: true},
@@ -146,7 +147,7 @@ func TestTLSOfChecks(t *testing.T) {
 }
 
 // pending are those that the proxy cannot carry out yet.
-var pending = regexp.MustCompile(`^(Listener\.ServerNames|ServerName\..*|Pool\.HTTP2|Pool\.SendProxy|PoolTimeouts\..*)$`)
+var pending = regexp.MustCompile(`^(Listener\.ServerNames|ServerName\..*)$`)
 
 // A field that is read and ignored would be worse than one that is refused: each
 // field of the whole configuration, changed by itself, changes what the node

@@ -94,6 +94,7 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 // may fail to be.
 type parts struct {
 	drafts   map[string]*draft      // by listener
+	terms    map[string]*pool.Terms // by pool
 	probers  map[string]*prober     // by pool that has a check
 	jars     map[string]*sticky.Jar // by pool that keeps sessions
 	bindings map[bindKey]*binding
@@ -103,6 +104,9 @@ type parts struct {
 // nothing that is served.
 func (p *Proxy) build(config Config) (made parts, err error) {
 	if made.drafts, err = p.drafts(config); err != nil {
+		return made, err
+	}
+	if made.terms, err = p.terms(config); err != nil {
 		return made, err
 	}
 	if made.probers, err = p.probers(config); err != nil {
@@ -260,6 +264,7 @@ func (p *Proxy) applyPools(config []Pool, made parts) map[string]*servedPool {
 		for _, server := range c.Servers {
 			spec.Servers = append(spec.Servers, pool.ServerSpec(server))
 		}
+		s.pool.SetTerms(made.terms[c.Name])
 		s.pool.Update(spec)
 		s.pool.SetJar(made.jars[c.Name])
 		served[c.Name] = s

@@ -112,6 +112,19 @@ type Pool struct {
 	// those are healthy and not under maintenance; nil: nothing does.
 	Persistence *sticky.Config
 	Servers     []Server
+
+	// TLS is how TLS is spoken with the servers; nil: in clear. ALPN is the
+	// proxy's to set. For HTTP listeners only.
+	TLS *tls.ClientConfig
+	// HTTP2 is spoken with the servers, by ALPN with TLS (a server that picks
+	// HTTP/1.1 is spoken to so), by prior knowledge without. Requests to switch
+	// protocols (WebSocket) go by HTTP/1.1 all the same. For HTTP listeners only.
+	HTTP2 bool
+	// SendProxy has each connection to a server begin with a PROXY header: "v1",
+	// "v2", or empty for none. A connection then carries the requests of one
+	// client connection only. Not with HTTP2.
+	SendProxy string
+	Timeouts  PoolTimeouts
 }
 
 // Server is one backend; the name is unique in its pool.

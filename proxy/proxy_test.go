@@ -38,8 +38,14 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // left no descriptor behind.
 func start(t *testing.T, config Config) *Proxy {
 	t.Helper()
+	return startWith(t, Options{}, config)
+}
+
+// startWith is start with options of the test's.
+func startWith(t *testing.T, opts Options, config Config) *Proxy {
+	t.Helper()
 	before := descriptors(t)
-	p, err := New(Options{})
+	p, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
@@ -45,6 +46,7 @@ func (c Config) Validate() error {
 				fault(at+".check_tls", "%v", err)
 			}
 		}
+		validateUpstream(p, at, fault)
 		p.Health.Validate(func(field, reason string) { fault(at+".health."+field, "%s", reason) })
 		servers := make(map[string]bool, len(p.Servers))
 		for j, s := range p.Servers {
@@ -93,6 +95,11 @@ func (c Config) Validate() error {
 			fault(at+".pool", "is empty, and there are neither routes nor a redirect: nothing takes what comes")
 		case l.Pool != "" && !pools[l.Pool]:
 			fault(at+".pool", "there is no pool %q", l.Pool)
+		}
+		if i := slices.IndexFunc(c.Pools, func(p Pool) bool { return p.Name == l.Pool }); i >= 0 && !l.Protocol.web() {
+			if p := c.Pools[i]; p.TLS != nil || p.HTTP2 {
+				fault(at+".pool", "tls and http2 of pool %q are for HTTP and HTTPS only", l.Pool)
+			}
 		}
 		if !l.Protocol.web() && len(l.Routes) > 0 {
 			fault(at+".routes", "are for HTTP only")

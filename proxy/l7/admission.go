@@ -56,6 +56,7 @@ func (x *exchange) woken() {
 	if x.waiter.Claim() {
 		x.queued = false
 		x.enter()
+		x.goOn()
 	}
 }
 
@@ -66,7 +67,8 @@ func (x *exchange) enter() {
 	x.moved = now
 	x.waited = now - x.began
 	x.selection = x.pool.SelectFrom(x.home(), x.key, now)
-	x.w.loop.Arm(&x.timer, x.site.HTTP.Exchange)
+	x.terms = x.pool.Terms()
+	x.watch(x.site.HTTP.Exchange)
 	x.tryNext()
 }
 

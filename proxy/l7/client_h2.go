@@ -37,7 +37,10 @@ func preface(b []byte) (is, sure bool) {
 
 // feed takes bytes of the client's.
 func (m *multiplex) feed(b []byte) {
-	m.after(m.h2.Feed(b, m.w.loop.Now()))
+	m.w.depth++
+	err := m.h2.Feed(b, m.w.loop.Now())
+	m.w.depth--
+	m.after(err)
 }
 
 // after looks what is to be done once the connection has been given something.
@@ -56,13 +59,15 @@ func (m *multiplex) after(err *http2.Error) {
 }
 
 func (m *multiplex) drained() {
+	m.w.depth++
 	m.after(m.h2.Drained(m.w.loop.Now()))
 	for i := len(m.streams) - 1; i >= 0; i-- {
 		if i < len(m.streams) && m.s.conn.Pending() == 0 {
 			m.streams[i].resumed()
 		}
 	}
-	m.w.shared2.Flush()
+	m.w.depth--
+	m.w.flushStreams()
 }
 
 // sendAway tells the client to go elsewhere with its next requests. again: a
@@ -71,7 +76,7 @@ func (m *multiplex) sendAway(again bool) {
 	if !m.leaving || again {
 		m.leaving = true
 		m.h2.GoAway()
-		m.w.shared2.Flush()
+		m.w.flushStreams()
 	}
 	m.after(nil)
 }
@@ -102,6 +107,7 @@ func (m *multiplex) Request(hs *http2.Stream, req *http2.Request, end bool) {
 	t.isHead = string(req.Method) == "HEAD"
 	t.whole = end
 	t.x.w, t.x.l, t.x.down, t.x.peer = m.w, m.s.l, t, m.s.x.peer
+	t.x.front, t.x.local = m.s.conn, m.s.x.local
 	r := &m.w.request
 	r.Make(req.Method, req.Path, req.Authority, req.Fields, req.ContentLength, end, req.Continue)
 	t.x.begin(r)
@@ -189,6 +195,7 @@ func (t *stream) forget() {
 	m.streams = m.streams[:end]
 	t.hs.User = nil
 	request, text, rest, ahead := reclaim(t.x.request), reclaim(t.x.asked.text), reclaim(t.rest), reclaim(t.ahead)
+	t.x.again, t.x.front = reclaim(t.x.again), nil
 	w := m.w
 	t.m, t.hs, t.credit, t.trailer, t.late, t.held = nil, nil, 0, nil, nil, nil
 	t.whole, t.isHead, t.begun, t.ended, t.last, t.after = false, false, false, false, false, false
@@ -255,7 +262,7 @@ func (t *stream) more() {
 // flushOutside sends what was queued, in case nobody else does.
 func (t *stream) flushOutside() {
 	if t.m != nil {
-		t.m.w.shared2.Flush()
+		t.m.w.flushStreams()
 	}
 }
 
@@ -378,7 +385,7 @@ func (t *stream) reply(a *answer) {
 	}
 	w := t.m.w
 	t.done()
-	w.shared2.Flush()
+	w.flushStreams()
 }
 
 // cut implements downstream.
@@ -386,7 +393,7 @@ func (t *stream) cut() {
 	t.hs.Reset(http2.InternalError)
 	w := t.m.w
 	t.forget()
-	w.shared2.Flush()
+	w.flushStreams()
 }
 
 // done implements downstream.

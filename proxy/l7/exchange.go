@@ -81,6 +81,10 @@ type exchange struct {
 	l    *listener.Listener
 	down downstream
 	peer netip.AddrPort // the other end of the client's connection
+	// front is the client's connection, and local its near end once somebody
+	// has asked for it; nil: there is none, for a copy.
+	front engine.Conn
+	local netip.AddrPort
 
 	// timer looks from time to time whether anything has moved, or bounds the
 	// wait in a queue.
@@ -89,6 +93,7 @@ type exchange struct {
 	// request is the head as it goes to a server: HTTP/1.1, whatever is spoken
 	// there, and kept until the end, since it may be sent again.
 	request []byte
+	again   []byte // what of its body was sent, while it may have to be again
 	asked   asked
 
 	progress
@@ -117,6 +122,8 @@ type progress struct {
 	protocol   []byte // that the client asked to switch to, in request; nil: none
 	tunnel     bool   // it has switched
 	chunked    bool   // the request's body has no length in advance
+	withBody   bool   // the request has one
+	grpc       bool   // it is a call of gRPC
 
 	requestDone bool // all of it was passed on
 	headDone    bool // the response's final head was passed on
@@ -127,14 +134,18 @@ type progress struct {
 	admitted  bool   // holds a slot of it
 	selection pool.Selection
 	server    *pool.Server // holds a slot of it
+	terms     *pool.Terms  // how it is spoken to
 	full      bool         // a server was passed over, which is at its limit
 	outcome   pool.OutcomeKind
 	up        upstream // nil: none
-	timedOut  bool     // the last connect failed for time
 	bond      bond
+	unmade    reason // why the last connection could not be made
 	tried     int
-	retried   bool // a kept connection was dead, and a new one dialled
-	elsewhere bool // a server broke a new one, and another was chosen
+	refusals  int           // of servers that did nothing with the request
+	forgot    bool          // again is not all that was sent
+	late      []http1.Field // the trailers that were sent
+	retried   bool          // a kept connection was dead, and a new one dialled
+	elsewhere bool          // a server broke a new one, and another was chosen
 }
 
 // begin takes a request up. Its views are used during the call alone.
@@ -152,8 +163,11 @@ func (x *exchange) begin(req *http1.Request) {
 		isHead:      string(req.Method) == "HEAD",
 		replayable:  req.Body == http1.NoBody && idempotent(req.Method),
 		chunked:     req.Body == http1.Chunked,
+		withBody:    req.Body != http1.NoBody,
 		requestDone: req.Body == http1.NoBody,
+		grpc:        isGRPC(req),
 	}
+	x.again = x.again[:0]
 	w.inFlight.Add(1)
 	h := &at.HTTP
 	v.set(req, x.client)
@@ -263,55 +277,6 @@ func (x *exchange) rewrite() *site.Rewrite {
 // touch notes that something moved.
 func (x *exchange) touch() { x.moved = x.w.loop.Now() }
 
-// freshEnough is how long a kept connection may have been idle to carry a
-// request that cannot be sent again: the longer, the likelier the server is
-// closing it at this moment.
-const freshEnough = time.Second
-
-// tryNext sends the request to the next server that may take it.
-func (x *exchange) tryNext() {
-	server := x.nextServer()
-	if server == nil {
-		switch {
-		case x.tried == 0 && x.full:
-			x.saturated(shed.ServersFull)
-		case x.tried == 0:
-			x.fail(503, noServer)
-		case x.timedOut:
-			x.fail(504, connectTimeout)
-		default:
-			x.fail(502, connectFailed)
-		}
-		return
-	}
-	x.tried++
-	x.server, x.outcome = server, pool.Cancelled
-	within := freshEnough
-	if x.replayable {
-		within = 0
-	}
-	if u := x.w.takeIdle(server, within); u != nil {
-		u.x = x
-		x.up = u
-		x.send()
-		return
-	}
-	x.up = x.w.dial(server, x)
-}
-
-// opened: a new connection to the server stands.
-func (x *exchange) opened() {
-	x.send()
-	x.down.more() // the body may be waiting
-}
-
-func (x *exchange) send() {
-	x.touch()
-	x.sent = x.moved
-	x.server.Connections.Add(1)
-	x.up.start(x.request)
-}
-
 // takesBody reports whether the server takes a piece of the request's body now;
 // if not, down.more will tell.
 func (x *exchange) takesBody() bool {
@@ -327,6 +292,9 @@ func (x *exchange) body(b []byte, done bool, trailer []http1.Field) {
 		return
 	}
 	x.requestDone = done
+	if x.terms.HTTP2 && !x.headDone {
+		x.remember(b, trailer)
+	}
 	if x.mirror != nil {
 		x.mirror.feed(b, done, trailer)
 	}
@@ -342,6 +310,7 @@ func (x *exchange) interim(res *http1.Response) {
 // head takes the final head of the response.
 func (x *exchange) head(res *http1.Response) {
 	x.headDone, x.responded = true, true
+	x.again = reclaim(x.again)
 	x.status = res.Status
 	x.first = x.w.loop.Now()
 	x.outcome = pool.OK
@@ -378,53 +347,6 @@ func (x *exchange) drained() {
 	}
 }
 
-// upstreamFailed: the connection to the server, u, could not be made, or
-// broke. It was dropped already.
-func (x *exchange) upstreamFailed(u upstream, err error) {
-	x.up = nil
-	x.outcome = pool.Broken
-	if !u.open() {
-		x.outcome = pool.ConnectFailed
-		if err == errTimeout {
-			x.outcome = pool.TimedOut
-		}
-	}
-	switch {
-	case !x.active:
-	case x.tunnel:
-		x.fail(502, serverBroke)
-	case !u.open():
-		x.timedOut = err == errTimeout
-		if muted, log := x.server.LogFailure(time.Now()); log {
-			x.w.log.Warn("connecting to a server failed", "listener", x.l.Name, "server", x.server.Name, "address", x.server.Address, "error", err, "not_logged", muted)
-		}
-		x.tryNext() // nothing was sent
-	case x.responded || u.heard() || !x.replayable:
-		x.fail(502, serverBroke)
-	case u.kept() && !x.retried:
-		// A kept connection that the server closed as the request was on its
-		// way (RFC 9112 section 9.3.1): a new one tells how the server is.
-		x.retried = true
-		x.up = x.w.dial(x.server, x)
-	case !x.elsewhere && x.pool.MaySendAgain(x.w.loop.Now()):
-		// It took the connection and broke it without a byte: it is dying.
-		// Another one may answer; one more try, not a walk through the pool.
-		x.elsewhere = true
-		x.tryNext()
-	default:
-		x.fail(502, serverBroke)
-	}
-}
-
-// malformed: the server's response cannot be understood.
-func (x *exchange) malformed(err *http1.Error) {
-	if muted, log := x.server.LogFailure(time.Now()); log {
-		x.w.log.Warn("a server's response is malformed", "listener", x.l.Name, "server", x.server.Name, "address", x.server.Address, "reason", err.Reason, "not_logged", muted)
-	}
-	x.outcome = pool.Broken
-	x.fail(502, serverMalformed)
-}
-
 // fail gives up the exchange: with an answer of the proxy's own, or, if the
 // server's has begun, by cutting it.
 func (x *exchange) fail(status int, why reason) { x.shed(status, why, 0) }
@@ -441,6 +363,10 @@ func (x *exchange) shed(status int, why reason, retryAfter int) {
 	x.release()
 	if begun {
 		x.down.cut()
+		return
+	}
+	if x.grpc {
+		x.down.reply(x.w.grpcFailure(x, status, why))
 		return
 	}
 	x.down.reply(x.w.failure(status, why, retryAfter, &at.HTTP))
@@ -514,35 +440,4 @@ func (x *exchange) complete(keep bool) {
 	x.release()
 	u.finish(keep, x.requestDone)
 	x.down.done()
-}
-
-// expired looks how long nothing moved: the timer is not moved whenever a byte
-// does.
-func (x *exchange) expired() {
-	if !x.active {
-		return
-	}
-	if x.queued {
-		v := x.pool.Gate().Cancel(&x.waiter, x.w.loop.Now())
-		x.queued = false
-		if v == shed.Admitted {
-			x.enter()
-		} else {
-			x.saturated(v)
-		}
-		return
-	}
-	limit := x.site.HTTP.Exchange
-	if x.tunnel {
-		limit = x.site.HTTP.Tunnel
-	}
-	switch quiet := x.w.loop.Now() - x.moved; {
-	case quiet < limit:
-		x.w.loop.Arm(&x.timer, limit-quiet)
-	case !x.requestDone:
-		x.fail(408, requestTimeout)
-	default:
-		x.outcome = pool.TimedOut
-		x.fail(504, serverTimeout)
-	}
 }

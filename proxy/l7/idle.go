@@ -2,8 +2,6 @@ package l7
 
 import (
 	"time"
-
-	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
 // idleServers is the idle connections to one server, the last used at the
@@ -13,21 +11,31 @@ type idleServers struct{ conns []*serverConn }
 // maxIdle bounds the idle connections to one server, of one loop.
 const maxIdle = 256
 
-// takeIdle returns an idle connection to server, which was used within the
-// given time (0: any); nil if there is none.
-func (w *worker) takeIdle(server *pool.Server, within time.Duration) *serverConn {
-	list := w.idle[server]
-	if list == nil || len(list.conns) == 0 {
+// takeIdle returns an idle connection that x's request may go on, which was
+// used within the given time (0: any); nil if there is none. Those that were
+// made by terms of before are closed.
+func (w *worker) takeIdle(x *exchange, within time.Duration) *serverConn {
+	list := w.idle[x.server]
+	if list == nil {
 		return nil
 	}
-	u := list.conns[len(list.conns)-1]
-	if within > 0 && w.loop.Now()-u.since > within {
-		return nil
+	for i := len(list.conns) - 1; i >= 0; i-- {
+		u := list.conns[i]
+		switch {
+		case u.terms != x.terms:
+			u.drop()
+		case within > 0 && w.loop.Now()-u.since > within:
+			return nil
+		case u.terms.SendProxy > 0 && u.front != x.front:
+			// It speaks for another client.
+		default:
+			u.unlist()
+			u.reused = true
+			w.loop.Disarm(&u.timer)
+			return u
+		}
 	}
-	u.unlist()
-	u.reused = true
-	w.loop.Disarm(&u.timer)
-	return u
+	return nil
 }
 
 // release keeps u for another exchange.
@@ -37,7 +45,7 @@ func (w *worker) release(u *serverConn) {
 		list = &idleServers{}
 		w.idle[u.server] = list
 	}
-	if len(list.conns) >= maxIdle {
+	if len(list.conns) >= maxIdle || u.terms.SendProxy > 0 && u.front == nil {
 		u.drop()
 		return
 	}
@@ -46,7 +54,7 @@ func (w *worker) release(u *serverConn) {
 	u.since = w.loop.Now()
 	u.place = len(list.conns)
 	list.conns = append(list.conns, u)
-	w.loop.Arm(&u.timer, w.timeouts.Upstream)
+	w.loop.Arm(&u.timer, u.terms.Idle)
 	u.conn.Resume()
 }
 

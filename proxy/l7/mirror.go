@@ -35,6 +35,7 @@ func (x *exchange) mirrored() {
 	c.x.progress = progress{
 		active: true, isCopy: true, site: x.site, pool: m.Pool, client: x.client, generation: x.generation,
 		began: x.began, moved: x.moved, isHead: x.isHead, replayable: x.replayable, chunked: x.chunked, requestDone: x.requestDone,
+		withBody: x.withBody, grpc: x.grpc,
 	}
 	x.w.mirrors[c] = struct{}{}
 	x.mirror = c

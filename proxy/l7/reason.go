@@ -22,6 +22,10 @@ const (
 	serverBroke
 	serverMalformed
 	serverTimeout
+	serverRefused
+	tlsFailed
+	tlsCertificate
+	tlsAlert
 	upgradeRefused
 	clientGone // said in the log alone
 )
@@ -50,6 +54,10 @@ var causes = [...]cause{
 	serverBroke:      {"server-broke", "connection_terminated"},
 	serverMalformed:  {"server-malformed", "http_protocol_error"},
 	serverTimeout:    {"server-timeout", "http_response_timeout"},
+	serverRefused:    {"server-refused", "destination_unavailable"},
+	tlsFailed:        {"tls-failed", "tls_protocol_error"},
+	tlsCertificate:   {"tls-certificate", "tls_certificate_error"},
+	tlsAlert:         {"tls-alert", "tls_alert_received"},
 	upgradeRefused:   {"upgrade-refused", "http_upgrade_failed"},
 	clientGone:       {"client-gone", ""},
 }

@@ -370,7 +370,7 @@ func (s *session) next() {
 		return
 	}
 	s.phase = awaitHead
-	s.x.request = reclaim(s.x.request)
+	s.x.request, s.x.again = reclaim(s.x.request), reclaim(s.x.again)
 	if (s.clientEOF || s.l.Closing()) && len(s.in) == 0 && !s.advancing {
 		s.conn.Close()
 		s.leave()

@@ -74,7 +74,8 @@ func TestTimeouts(t *testing.T) {
 	limits := struct {
 		site.HTTP
 		Timeouts
-	}{site.DefaultHTTP(), DefaultTimeouts()}
+		Connect time.Duration
+	}{site.DefaultHTTP(), DefaultTimeouts(), pool.DefaultTerms().Connect}
 	// Each ends with a last wait of the limit: just before it the connection
 	// must stand, just after it must be answered so, and closed.
 	tests := []struct {
@@ -206,7 +207,7 @@ func TestKeptConnectionIsReusedAndTimesOut(t *testing.T) {
 	if len(r.servers) != 1 {
 		t.Errorf("%d connections to the server, want 1", len(r.servers))
 	}
-	r.loop.Advance(DefaultTimeouts().Upstream)
+	r.loop.Advance(pool.DefaultTerms().Idle)
 	if !r.servers[0].EOF {
 		t.Error("the idle connection to the server was kept beyond its time")
 	}

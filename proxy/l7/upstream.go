@@ -13,8 +13,10 @@ import (
 type serverConn struct {
 	w      *worker
 	server *pool.Server
+	terms  *pool.Terms
 	conn   engine.Conn
-	x      *exchange // nil while idle
+	front  engine.Conn // of the client that it was made for
+	x      *exchange   // nil while idle
 	timer  engine.Timer
 	in     []byte // the beginning of a head
 	opened bool
@@ -30,12 +32,12 @@ type serverConn struct {
 	res       http1.Body
 }
 
-// dial begins a connection to server for x.
-func (w *worker) dial(server *pool.Server, x *exchange) *serverConn {
-	u := &serverConn{w: w, server: server, x: x, place: -1}
+// dial begins a connection of HTTP/1.1 to x's server.
+func (w *worker) dial(x *exchange) *serverConn {
+	u := &serverConn{w: w, server: x.server, terms: x.terms, x: x, front: x.front, place: -1}
 	u.timer.Fire = u.expired
-	u.conn = w.loop.Dial(server.Address, u)
-	w.loop.Arm(&u.timer, w.timeouts.Connect)
+	u.conn = w.connect(x, true, u)
+	w.loop.Arm(&u.timer, x.terms.Connect)
 	return u
 }
 
@@ -246,6 +248,7 @@ func (u *serverConn) expired() {
 
 // finish implements upstream.
 func (u *serverConn) finish(keep, whole bool) {
+	keep = keep && u.terms == u.x.pool.Terms()
 	u.x = nil
 	switch {
 	case !whole:

@@ -18,21 +18,15 @@ import (
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
-// Timeouts bound what is the same for all listeners of a server. All must be
-// above 0.
+// Timeouts bound what is the same for all listeners and pools of a server. All
+// must be above 0.
 type Timeouts struct {
-	Connect  time.Duration // to one server
-	Upstream time.Duration // an idle connection to a server is kept; below the server's own limit
-	Linger   time.Duration // what a client still sends is read before closing, so that it gets the answer
+	Linger time.Duration // what a client still sends is read before closing, so that it gets the answer
 }
 
 // DefaultTimeouts are the timeouts that suit most sites.
 func DefaultTimeouts() Timeouts {
-	return Timeouts{
-		Connect:  2 * time.Second,
-		Upstream: 4 * time.Second, // Node.js closes after 5 s
-		Linger:   2 * time.Second,
-	}
+	return Timeouts{Linger: 2 * time.Second}
 }
 
 // shared is what the workers of one server share.
@@ -62,10 +56,16 @@ type worker struct {
 	shared2       *http2.Shared
 	mirrors       map[*mirror]struct{}
 	idle          map[*pool.Server]*idleServers
+	muxes         map[*pool.Server]*muxes
+	spare         []*serverStream // to be used again
+	depth         int             // of calls that end with a flush of shared2
 
 	// One of each, since nothing is parsed across callbacks.
 	request        http1.Request
 	response       http1.Response
+	outgoing       http1.Request // is read again for a server of HTTP/2
+	outgoing2      http2.Request
+	reason         []byte // of a response of HTTP/2
 	responseLimits http1.Limits
 	view           view
 	answer         answer
@@ -93,6 +93,7 @@ func newWorker(s *shared, loop engine.Loop) *worker {
 		shared2:        http2.NewShared(),
 		mirrors:        make(map[*mirror]struct{}),
 		idle:           make(map[*pool.Server]*idleServers),
+		muxes:          make(map[*pool.Server]*muxes),
 		responseLimits: http1.ResponseLimits(),
 	}
 	if s.handshakes != nil {
@@ -171,7 +172,7 @@ func (nobody) Closed(error) {}
 func (w *worker) admit(l *listener.Listener, conn engine.Conn) *session {
 	s := &session{w: w, l: l, conn: conn, index: len(w.sessions), active: w.loop.Now()}
 	s.timer.Fire = s.expired
-	s.x = exchange{w: w, l: l, down: s, peer: unmapped(conn.Peer())}
+	s.x = exchange{w: w, l: l, down: s, peer: unmapped(conn.Peer()), front: conn}
 	s.x.timer.Fire = s.x.expired
 	w.sessions = append(w.sessions, s)
 	w.open.Add(1)
@@ -267,6 +268,12 @@ func (w *worker) stop() {
 		}
 	}
 	clear(w.idle)
+	for _, all := range w.muxes {
+		for len(all.conns) > 0 {
+			all.conns[len(all.conns)-1].leave()
+		}
+	}
+	clear(w.muxes)
 }
 
 // reclaimScratch drops a worker's buffer that one large message has blown up.

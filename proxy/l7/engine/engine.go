@@ -60,6 +60,18 @@ type Conn interface {
 	Peer() netip.AddrPort
 }
 
+// Near is a Conn that knows the address of its near end.
+type Near interface{ Local() netip.AddrPort }
+
+// LocalOf is the address of c's near end, which the peer of an accepted one
+// connected to; the zero value if it is not known.
+func LocalOf(c Conn) netip.AddrPort {
+	if n, ok := c.(Near); ok {
+		return n.Local()
+	}
+	return netip.AddrPort{}
+}
+
 // Handler takes the events of one Conn.
 type Handler interface {
 	// Opened: a dialled connection is established. Not called for accepted

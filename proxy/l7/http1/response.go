@@ -74,3 +74,18 @@ func (r *Response) parseLine(line []byte) (err *Error) {
 	}
 	return nil
 }
+
+// Make fills r in for a response that came by another version of HTTP, whose
+// codec has checked it. length is the value of Content-Length, -1 without one;
+// ended says that there is no body, whatever length says.
+func (r *Response) Make(status int, reason []byte, fields []Field, length int64, ended bool) {
+	r.message = message{Fields: fields, Minor: 1, KeepAlive: true, length: length}
+	r.Status, r.Reason, r.Upgrade = status, reason, nil
+	r.Body, r.ContentLength = Chunked, 0
+	switch {
+	case ended:
+		r.Body = NoBody
+	case length >= 0:
+		r.Body, r.ContentLength = Length, length
+	}
+}

@@ -106,7 +106,9 @@ func (e *encoder) requestLine(dst []byte, req *Request) []byte {
 	} else {
 		dst = append(dst, 0x80|6)
 	}
-	dst = e.field(dst, []byte(":authority"), req.Authority)
+	if len(req.Authority) > 0 {
+		dst = e.field(dst, []byte(":authority"), req.Authority)
+	}
 	if string(req.Path) == "/" {
 		return append(dst, 0x80|4)
 	}

@@ -58,9 +58,11 @@ func ServerConfig() Config {
 }
 
 // ClientConfig is the default towards servers, which answer many clients on
-// one connection.
+// one connection. The connection's window is that of all streams together:
+// were it less, clients that don't read would stop the others' responses.
 func ClientConfig() Config {
-	return Config{Limits: http1.ResponseLimits(), MaxStreams: 128, StreamWindow: 256 << 10, ConnWindow: 4 << 20}
+	const streams, window = 128, 256 << 10
+	return Config{Limits: http1.ResponseLimits(), MaxStreams: streams, StreamWindow: window, ConnWindow: streams * window}
 }
 
 // Validate reports every value that is out of range.
@@ -143,7 +145,8 @@ type Request struct {
 	Method []byte
 	// Scheme is http or https.
 	Scheme []byte
-	// Authority is :authority, or else Host: what to route by. Never empty.
+	// Authority is :authority, or else Host: what to route by. Never empty when
+	// received; when sent and empty, it is left out (RFC 9113 section 8.3.1).
 	Authority []byte
 	// Path begins with a slash, or is * with OPTIONS; the query is part of it.
 	Path []byte

@@ -42,6 +42,14 @@ const closeWithin = 10 * time.Second
 func (c *conn) Peer() netip.AddrPort { return c.peer }
 func (c *conn) Pending() int         { return len(c.out) - c.sent }
 
+// Local implements [engine.Near].
+func (c *conn) Local() netip.AddrPort {
+	if c.dead {
+		return netip.AddrPort{}
+	}
+	return socket.Local(c.fd)
+}
+
 func (c *conn) Pause() { c.paused = true }
 
 func (c *conn) Resume() {

@@ -25,6 +25,10 @@ type below Conn
 func (b *below) Opened() {
 	c := (*Conn)(b)
 	if c.shake != nil && !c.ended {
+		if len(c.greeting) > 0 {
+			c.raw.Send(c.greeting)
+			c.greeting = nil
+		}
 		c.shake.begin()
 		c.shake.join(true)
 	}
@@ -89,7 +93,11 @@ func (b *below) Closed(err error) {
 	}
 	h := c.handler
 	if c.shake != nil {
+		stood := c.shake.timed
 		c.abandon(PeerGone, err)
+		if stood { // else there was no handshake yet
+			err = &HandshakeError{Peer: c.raw.Peer(), Reason: PeerGone, Err: err}
+		}
 	}
 	c.end()
 	if h != nil {
