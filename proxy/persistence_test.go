@@ -93,13 +93,6 @@ func with(c Config, change map[string]func(*Server)) Config {
 	return c
 }
 
-func apply(t *testing.T, p *Proxy, c Config) {
-	t.Helper()
-	if err := p.Apply(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestSessionsHoldOverChanges(t *testing.T) {
 	for _, format := range []sticky.Format{sticky.Plain, sticky.Signed, sticky.Hidden} {
 		t.Run(string(format), func(t *testing.T) {
