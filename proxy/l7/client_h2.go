@@ -177,7 +177,7 @@ func (w *worker) takeStream() *stream {
 		return t
 	}
 	t := &stream{}
-	t.x.timer.Fire = t.x.expired
+	t.x.timer.Fire = t.expired
 	return t
 }
 
@@ -194,6 +194,7 @@ func (t *stream) forget() {
 	m.streams[end] = nil
 	m.streams = m.streams[:end]
 	t.hs.User = nil
+	m.w.loop.Disarm(&t.x.timer)
 	request, text, rest, ahead := reclaim(t.x.request), reclaim(t.x.asked.text), reclaim(t.rest), reclaim(t.ahead)
 	t.x.again, t.x.front = reclaim(t.x.again), nil
 	w := m.w
@@ -399,10 +400,26 @@ func (t *stream) cut() {
 // done implements downstream.
 func (t *stream) done() {
 	if len(t.rest) > 0 || !t.ended {
-		t.after = true // the response is complete, but not yet with the client
+		// The response is complete, but not yet with the client, who may never
+		// open its windows.
+		t.after = true
+		t.m.w.loop.Arm(&t.x.timer, t.x.site.HTTP.Exchange)
 		return
 	}
 	t.leave()
+}
+
+// expired: the client did not take the rest of the response, or see the
+// exchange.
+func (t *stream) expired() {
+	if !t.after {
+		t.x.expired()
+		return
+	}
+	w := t.m.w
+	t.hs.Reset(http2.Cancel)
+	t.forget()
+	w.shared2.Flush()
 }
 
 // leave ends a stream whose response went out. What is left of the request is

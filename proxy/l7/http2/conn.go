@@ -153,3 +153,13 @@ func (c *conn) end(why Reset) {
 
 // Streams is the number of open streams.
 func (c *conn) Streams() int { return len(c.streams.open) }
+
+// Buffered is the number of bytes that the connection holds between calls: the
+// beginning of a frame, the part of a head that has come, and what is queued.
+func (c *conn) Buffered() int {
+	n := cap(c.in) + len(c.buf)
+	if c.block != nil {
+		n += c.block.size + cap(c.block.crumbs)
+	}
+	return n
+}

@@ -130,6 +130,11 @@ func (c *Conn) Pending() int {
 	return c.raw.Pending()
 }
 
+// Held is the number of bytes that the connection holds: encrypted ones that
+// the peer has not taken, plain ones that are gathered, and what came while it
+// was paused.
+func (c *Conn) Held() int { return c.raw.Pending() + len(c.unsent) + len(c.held) }
+
 // Pause implements [engine.Conn].
 func (c *Conn) Pause() {
 	if c.ended {
