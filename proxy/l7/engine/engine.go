@@ -60,6 +60,18 @@ type Conn interface {
 	Peer() netip.AddrPort
 }
 
+// Near is a Conn that knows the address of its near end.
+type Near interface{ Local() netip.AddrPort }
+
+// LocalOf is the address of c's near end, which the peer of an accepted one
+// connected to; the zero value if it is not known.
+func LocalOf(c Conn) netip.AddrPort {
+	if n, ok := c.(Near); ok {
+		return n.Local()
+	}
+	return netip.AddrPort{}
+}
+
 // Handler takes the events of one Conn.
 type Handler interface {
 	// Opened: a dialled connection is established. Not called for accepted
@@ -74,6 +86,28 @@ type Handler interface {
 	// Closed: the connection failed or could not be made. It is the last
 	// call; resources are the engine's to free.
 	Closed(err error)
+}
+
+// Splicer is an ability that a Conn may have beyond the interface: the system
+// moves what arrives on it to another Conn, and no byte passes through the
+// program. It pays for much at once, not for small exchanges.
+type Splicer interface {
+	// SpliceTo begins it: Data is no longer called, but Spliced, of the Conn's
+	// handler, which must be a [SpliceHandler]. Back-pressure is the system's;
+	// EOF comes when all was handed on. It reports false, and nothing has
+	// changed, where that is not possible now: to is of another loop, has
+	// something pending, or the system refuses. The end of either Conn ends
+	// it; the engine may end it as well, and calls Data again. Nothing may be
+	// sent to to meanwhile.
+	SpliceTo(to Conn) bool
+}
+
+// SpliceHandler is the handler of a Conn that is spliced.
+type SpliceHandler interface {
+	Handler
+	// Spliced: n bytes were moved. To answer false ends it: what arrives
+	// later comes by Data.
+	Spliced(n int) (more bool)
 }
 
 // Timer is a place in a loop's timer wheel, meant to be a field of what it

@@ -25,6 +25,10 @@ type below Conn
 func (b *below) Opened() {
 	c := (*Conn)(b)
 	if c.shake != nil && !c.ended {
+		if len(c.greeting) > 0 {
+			c.raw.Send(c.greeting)
+			c.greeting = nil
+		}
 		c.shake.begin()
 		c.shake.join(true)
 	}

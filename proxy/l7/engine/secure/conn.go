@@ -16,6 +16,8 @@ type Conn struct {
 	tls     *tls.Conn      // the handshake's goroutine's, until that has ended
 	shake   *handshake     // nil when it has ended
 
+	greeting []byte // sent in clear before the handshake of a dialled one
+
 	// What has arrived, in this order: first what tls holds, then in.
 	in    []byte // given by the engine, for the present call
 	held  []byte // kept while paused; the raw connection is paused then, too
@@ -216,6 +218,9 @@ func (c *Conn) Abort() {
 
 // Peer implements [engine.Conn].
 func (c *Conn) Peer() netip.AddrPort { return c.raw.Peer() }
+
+// Local implements [engine.Near].
+func (c *Conn) Local() netip.AddrPort { return engine.LocalOf(c.raw) }
 
 // ConnectionState is what the handshake has agreed on. It must not be called
 // before Opened.

@@ -99,6 +99,20 @@ func (e *HandshakeError) Error() string {
 // Unwrap returns the cause.
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
+// ReasonOf tells why a connection has failed, if it was for TLS: in its
+// handshake, or by an alert of the peer's later on. A server of TLS 1.3 says
+// only after the handshake that it does not take our certificate.
+func ReasonOf(err error) (why Reason, ok bool) {
+	var shake *HandshakeError
+	if errors.As(err, &shake) {
+		return shake.Reason, true
+	}
+	if why = reasonFor(err); why == PeerRefused {
+		return why, true
+	}
+	return 0, false
+}
+
 // reasonFor sorts an error of crypto/tls.
 func reasonFor(err error) Reason {
 	var verification *tls.CertificateVerificationError

@@ -83,7 +83,13 @@ func (l *Loop) Accept(raw engine.Conn, a *Acceptor) engine.Handler {
 // handshake has succeeded; what was sent before is sent then. It gets Closed
 // with a *HandshakeError if the handshake fails.
 func (l *Loop) Dial(address netip.AddrPort, config *tls.Config, h engine.Handler) *Conn {
-	c := &Conn{loop: l, handler: h}
+	return l.DialAfter(nil, address, config, h)
+}
+
+// DialAfter is Dial that sends a greeting in clear before the handshake, such
+// as a PROXY header.
+func (l *Loop) DialAfter(greeting []byte, address netip.AddrPort, config *tls.Config, h engine.Handler) *Conn {
+	c := &Conn{loop: l, handler: h, greeting: greeting}
 	c.shake = newHandshake(c, config, nil)
 	c.raw = l.engine.Dial(address, (*below)(c))
 	return c

@@ -74,6 +74,14 @@ func (l *Loop) newConn(fd int, peer netip.AddrPort) *conn {
 // Peer implements [engine.Conn].
 func (c *conn) Peer() netip.AddrPort { return c.peer }
 
+// Local implements [engine.Near].
+func (c *conn) Local() netip.AddrPort {
+	if c.dead || c.fd < 0 {
+		return netip.AddrPort{}
+	}
+	return socket.Local(c.fd)
+}
+
 // Pending implements [engine.Conn].
 func (c *conn) Pending() int { return len(c.out) - c.taken }
 
