@@ -4,6 +4,7 @@ import (
 	cryptotls "crypto/tls"
 	"fmt"
 	"hash/maphash"
+	"time"
 
 	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
@@ -18,6 +19,7 @@ type draft struct {
 	table    *route.Table
 	splits   []*route.Split // by route, nil for one target
 	tls      *cryptotls.Config
+	idle     time.Duration // of TCP, where the listener says nothing
 }
 
 // newDraft compiles the routes of l, and the terms of its TLS on the
@@ -64,12 +66,15 @@ func newDraft(l Listener, held *tls.Store) (*draft, error) {
 // site joins the draft with the pools that it names, which are there. What
 // clients have used of their limits outlives a change of before, if it can.
 func (d *draft) site(pools map[string]*servedPool, before *site.Site) *site.Site {
-	s := &site.Site{Table: d.table, TLS: d.tls, HTTP: httpTerms(d.listener.HTTP)}
+	s := &site.Site{Table: d.table, TLS: d.tls, HTTP: httpTerms(d.listener.HTTP), AcceptProxy: d.listener.AcceptProxy}
 	s.HTTP.Secure = d.tls != nil
 	if c := d.listener.Clients; c != nil {
 		if s.Clients = before.Clients; s.Clients == nil || !s.Clients.Retune(*c) {
 			s.Clients = shed.NewClientLimiter(*c, maphash.MakeSeed())
 		}
+	}
+	if !d.listener.Protocol.web() {
+		s.Stream = stream(&d.listener, pools, d.idle)
 	}
 	if d.listener.Pool != "" {
 		s.Pool = pools[d.listener.Pool].pool
@@ -142,6 +147,7 @@ func (p *Proxy) drafts(config Config) (map[string]*draft, error) {
 		if err != nil {
 			return nil, err
 		}
+		d.idle = p.opts.TCPIdleTimeout
 		drafts[l.Name] = d
 	}
 	return drafts, nil

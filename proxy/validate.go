@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
@@ -38,6 +37,7 @@ func (c Config) Validate() error {
 			p.Check.Validate(func(field, reason string) { fault(at+".check."+field, "%s", reason) })
 		}
 		p.Health.Validate(func(field, reason string) { fault(at+".health."+field, "%s", reason) })
+		validateServerTerms(&p, at, fault)
 		servers := make(map[string]bool, len(p.Servers))
 		for j, s := range p.Servers {
 			at := fmt.Sprintf("%s.servers[%d]", at, j)
@@ -63,7 +63,7 @@ func (c Config) Validate() error {
 		}
 	}
 	listeners := make(map[string]bool, len(c.Listeners))
-	bound := make(map[netip.AddrPort]string)
+	bound := make(map[bindKey]string)
 	for i, l := range c.Listeners {
 		at := fmt.Sprintf("listeners[%d]", i)
 		switch {
@@ -73,14 +73,15 @@ func (c Config) Validate() error {
 			fault(at+".name", "%q is used by another listener", l.Name)
 		}
 		listeners[l.Name] = true
-		if l.Protocol != TCP && !l.Protocol.web() {
-			fault(at+".protocol", "%q is not known: use %q, %q or %q", l.Protocol, HTTP, HTTPS, TCP)
+		if !l.Protocol.known() {
+			fault(at+".protocol", "%q is not known: use %q, %q, %q, %q or %q", l.Protocol, HTTP, HTTPS, TCP, TLS, UDP)
 		}
+		validateStream(&l, at, c.Pools, pools, fault)
 		if (l.TLS != nil) != (l.Protocol == HTTPS) {
 			fault(at+".tls", "goes with %q, and only with it", HTTPS)
 		}
 		switch {
-		case l.Pool == "" && len(l.Routes) == 0:
+		case l.Pool == "" && len(l.Routes) == 0 && len(l.ServerNames) == 0:
 			fault(at+".pool", "is empty, and there are no routes: nothing takes what comes")
 		case l.Pool != "" && !pools[l.Pool]:
 			fault(at+".pool", "there is no pool %q", l.Pool)
@@ -89,11 +90,13 @@ func (c Config) Validate() error {
 			fault(at+".routes", "are for HTTP only")
 		}
 		if l.Clients != nil {
-			if !l.Protocol.web() {
-				fault(at+".clients", "are for HTTP and HTTPS only")
-			}
 			if err := l.Clients.Validate(); err != nil {
 				fault(at+".clients", "%v", err)
+			}
+		}
+		for j, prefix := range l.AcceptProxy {
+			if !prefix.IsValid() || prefix.Addr().Is4In6() {
+				fault(fmt.Sprintf("%s.accept_proxy[%d]", at, j), "%v is not a prefix of IPv4 or IPv6", prefix)
 			}
 		}
 		validateRoutes(l.Routes, at, pools, fault)
@@ -106,10 +109,11 @@ func (c Config) Validate() error {
 				fault(at, "is not an address and port")
 				continue
 			}
-			if other, taken := bound[a]; taken && a.Port() != 0 {
+			key := bindKey{udp: l.Protocol == UDP, address: a}
+			if other, taken := bound[key]; taken && a.Port() != 0 {
 				fault(at, "%v is used by listener %q already", a, other)
 			}
-			bound[a] = l.Name
+			bound[key] = l.Name
 		}
 	}
 	return errors.Join(errs...)

@@ -22,6 +22,9 @@ type Listener struct {
 	Accepted atomic.Uint64
 	// Handshakes counts TLS handshakes that did not succeed.
 	Handshakes atomic.Uint64
+	// Unintroduced counts connections that were closed since they did not begin
+	// with a PROXY protocol header, as their source has to.
+	Unintroduced atomic.Uint64
 	// Requests counts HTTP requests answered, or TCP connections ended.
 	Requests atomic.Uint64
 	// Failed counts those of Requests that the proxy had to refuse or cut.

@@ -59,6 +59,7 @@ type Pool struct {
 	news atomic.Bool          // tell changed, whether or not the view changes
 
 	limits limits
+	terms  atomic.Pointer[Terms] // nil: the default
 
 	mu     sync.Mutex // serialises the makers of views
 	spec   Spec

@@ -26,9 +26,15 @@ type Site struct {
 	// Clients bounds what one client may do; nil: nothing does.
 	Clients *shed.ClientLimiter
 
+	// AcceptProxy are the sources whose connections begin with a PROXY protocol
+	// header, before anything else.
+	AcceptProxy []netip.Prefix
+
 	TLS *tls.Config // how TLS is spoken with clients; nil: not at all
 
 	HTTP HTTP
+
+	Stream Stream
 }
 
 // HTTP is how HTTP is spoken with the clients of a listener.
@@ -133,6 +139,21 @@ func (s *Site) Find(r policy.Request) (rule *Rule, fine bool) {
 		return nil, why == route.NoRule
 	}
 	return &s.Rules[i], true
+}
+
+// Introduces reports whether connections from a source begin with a PROXY
+// protocol header.
+func (s *Site) Introduces(source netip.Addr) bool {
+	if len(s.AcceptProxy) == 0 {
+		return false
+	}
+	source = source.Unmap().WithZone("") // no prefix contains an address with a zone
+	for _, p := range s.AcceptProxy {
+		if p.Contains(source) {
+			return true
+		}
+	}
+	return false
 }
 
 // Trusts reports whether the forwarding fields of a source are believed.
