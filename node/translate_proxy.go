@@ -54,6 +54,11 @@ func proxyListener(l registry.Listener, addresses []netip.Addr) proxy.Listener {
 		for _, r := range l.Routes {
 			out.Routes = append(out.Routes, proxyRoute(r))
 		}
+	} else {
+		out.Idle, out.Log = l.Timeouts.Idle, *l.AccessLog
+		for _, n := range l.ServerNames {
+			out.ServerNames = append(out.ServerNames, proxy.ServerName(n))
+		}
 	}
 	if t := l.TLS; t != nil {
 		out.TLS = &tls.ServerConfig{

@@ -1,70 +1,68 @@
 package proxy
 
 import (
-	"fmt"
-	"net"
-	"sync"
-
 	"github.com/pharos-lb/pharos/proxy/l4"
 	"github.com/pharos-lb/pharos/proxy/l7"
+	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/listener"
 )
 
 // newAcceptor makes the acceptor that fits the binding's protocol.
 func (p *Proxy) newAcceptor(b *binding) (acceptor, error) {
-	switch b.protocol {
-	case TCP:
-		ln, err := b.socket.Listener()
-		if err != nil {
-			return nil, err
-		}
-		return &tcpAcceptor{forward: p.forward, ln: ln, owner: b.owner, group: &p.group}, nil
-	case HTTP, HTTPS:
-		fd, err := b.socket.Dup()
-		if err != nil {
-			return nil, err
-		}
-		return &httpAcceptor{p.http.Acceptor(fd, b.owner)}, nil
+	fd, err := b.socket.Dup()
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("protocol %q is not supported", b.protocol)
+	switch {
+	case b.protocol == UDP:
+		a, err := p.datagrams.Acceptor(fd, b.socket.Address(), b.owner)
+		if err != nil {
+			return nil, err
+		}
+		return &packetAcceptor{a}, nil
+	case b.protocol.web():
+		return &loopAcceptor{p.http.Acceptor(fd, b.owner)}, nil
+	}
+	return &loopAcceptor{p.http.AcceptorFor(fd, b.owner.Name, p.relay(b.owner))}, nil
 }
 
 // adopt serves a connection that was taken from the binding's queue.
 func (p *Proxy) adopt(fd int, b *binding) {
-	switch b.protocol {
-	case TCP:
-		p.forward.Adopt(fd, b.owner)
-	case HTTP, HTTPS:
+	if b.protocol.web() {
 		p.http.Adopt(fd, b.owner)
+		return
 	}
+	p.http.AdoptFor(fd, p.relay(b.owner))
 }
 
-// httpAcceptor accepts on the event loops.
-type httpAcceptor struct{ acceptor *l7.Acceptor }
-
-func (a *httpAcceptor) start() { a.acceptor.Start() }
-func (a *httpAcceptor) stop()  { a.acceptor.Stop() }
-
-// tcpAcceptor accepts in a goroutine of its own.
-type tcpAcceptor struct {
-	forward *l4.Forwarder
-	ln      *net.TCPListener
-	owner   *listener.Listener
-	group   *sync.WaitGroup
-	ended   chan struct{} // nil: not started
+// relay forwards the TCP connections of l.
+func (p *Proxy) relay(l *listener.Listener) func(engine.Loop, engine.Conn) engine.Handler {
+	return func(loop engine.Loop, c engine.Conn) engine.Handler { return p.forward.Accept(loop, c, l) }
 }
 
-func (a *tcpAcceptor) start() {
-	a.ended = make(chan struct{})
-	a.group.Go(func() {
-		defer close(a.ended)
-		a.forward.Accept(a.ln, a.owner)
-	})
-}
+// loopAcceptor accepts on the event loops.
+type loopAcceptor struct{ acceptor *l7.Acceptor }
 
-func (a *tcpAcceptor) stop() {
-	_ = a.ln.Close()
-	if a.ended != nil {
-		<-a.ended
+func (a *loopAcceptor) start() { a.acceptor.Start() }
+func (a *loopAcceptor) stop()  { a.acceptor.Stop() }
+
+// packetAcceptor begins flows of a UDP socket.
+type packetAcceptor struct{ acceptor *l4.PacketAcceptor }
+
+func (a *packetAcceptor) start() { a.acceptor.Start() }
+func (a *packetAcceptor) stop()  { a.acceptor.Stop() }
+
+// bind opens the socket of a listener's address. Where flows of a UDP listener
+// that went live on at the address, their socket is taken over.
+func (p *Proxy) bind(l *Listener, i int) (*listener.Socket, error) {
+	address := l.Addresses[i]
+	if l.Protocol != UDP {
+		return listener.Bind(address)
 	}
+	if address.Port() != 0 {
+		if fd, ok := p.datagrams.Dup(address); ok {
+			return listener.Adopt(fd, address), nil
+		}
+	}
+	return listener.BindUDP(address)
 }

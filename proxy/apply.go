@@ -11,10 +11,11 @@ import (
 	"github.com/pharos-lb/pharos/proxy/site"
 )
 
-// bindKey identifies a listening socket: its address, so that it survives a
-// listener's change of name or protocol. For port 0 every address of every
-// listener is a socket of its own.
+// bindKey identifies a listening socket: its transport and address, so that it
+// survives a listener's change of name or protocol. For port 0 every address of
+// every listener is a socket of its own.
 type bindKey struct {
+	udp      bool // else TCP
 	address  netip.AddrPort
 	listener string // with port 0 only
 	index    int    // with port 0 only
@@ -22,9 +23,9 @@ type bindKey struct {
 
 func keyOf(l Listener, i int) bindKey {
 	if a := l.Addresses[i]; a.Port() != 0 {
-		return bindKey{address: a}
+		return bindKey{udp: l.Protocol == UDP, address: a}
 	}
-	return bindKey{l.Addresses[i], l.Name, i}
+	return bindKey{l.Protocol == UDP, l.Addresses[i], l.Name, i}
 }
 
 // binding is a socket, and who accepts on it for whom.
@@ -54,8 +55,8 @@ type acceptor interface {
 //   - Servers that stay (same pool, name and address) keep their health and
 //     counters.
 //   - Addresses that went stop listening after the connections waiting in
-//     their queues were taken; established connections live on: TCP ones
-//     until they end, HTTP ones until the response in flight is done.
+//     their queues were taken; established connections live on: TCP ones and
+//     UDP flows until they end, HTTP ones until the response in flight is done.
 //
 // Apply waits until Run has started. Between BeginDrain and FinishDrain it
 // changes what is served without ending the drain; after FinishDrain it ends
@@ -140,7 +141,7 @@ func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 		if owner == nil {
 			owner = listener.New(l.Name, &site.Site{HTTP: site.DefaultHTTP()})
 		}
-		for i, address := range l.Addresses {
+		for i := range l.Addresses {
 			key := keyOf(l, i)
 			old := p.state.bindings[key]
 			if old != nil && old.owner == owner && old.protocol == l.Protocol {
@@ -151,7 +152,7 @@ func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 			if old != nil {
 				b.socket = old.socket
 			} else {
-				s, err := listener.Bind(address)
+				s, err := p.bind(&l, i)
 				if err != nil {
 					return nil, fail(l, i, err)
 				}
@@ -219,7 +220,7 @@ func (p *Proxy) commit(config Config, made parts) {
 // is still served.
 func (p *Proxy) closeBinding(b *binding) {
 	b.accept.stop()
-	for {
+	for b.protocol != UDP {
 		fd, ok := b.socket.AcceptQueued()
 		if !ok {
 			break

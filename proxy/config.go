@@ -35,9 +35,11 @@ type Config struct {
 // Protocol is what a listener speaks with its clients.
 type Protocol string
 
-// The protocols so far.
+// The protocols.
 const (
 	TCP   Protocol = "tcp"
+	UDP   Protocol = "udp"
+	TLS   Protocol = "tls" // passed through, to a pool by the server name that the client asks for
 	HTTP  Protocol = "http"
 	HTTPS Protocol = "https"
 )
@@ -51,13 +53,24 @@ type Listener struct {
 	Addresses []netip.AddrPort // bound with IP_FREEBIND: they need not be on an interface yet
 	Protocol  Protocol
 	// Pool names the pool of the same Config that takes what no route does. It
-	// may be empty where there are routes: then that is answered with 404.
+	// may be empty where there are routes: then that is answered with 404. So it
+	// may where there are ServerNames: then TLS's alert unrecognized_name answers.
 	Pool string
+	// ServerNames say which pool takes a server name that the client asks for.
+	// TLS only.
+	ServerNames []ServerName
+	// Idle is how long nothing may move in either direction before a connection
+	// or flow is closed; 0: 1 h, with UDP 30 s. TCP, TLS and UDP only.
+	Idle time.Duration
+	// Log has each connection or flow logged at its end. TCP, TLS and UDP only;
+	// HTTP has its own.
+	Log bool
 
 	Routes []Route   // HTTP and HTTPS only
 	HTTP   site.HTTP // HTTP and HTTPS only; fields left at zero take the default. Secure is the proxy's to set
-	// Clients bounds what one client may do; nil: nothing does. HTTP and HTTPS
-	// only.
+	// Clients bounds what one client may do; nil: nothing does. For TCP, TLS and
+	// UDP, a connection or flow counts as a request, and clients are told apart
+	// by address alone.
 	Clients *shed.ClientConfig
 	// AcceptProxy are the sources whose connections must begin with a header of
 	// the PROXY protocol, version 1 or 2, within HTTP.Header; others are closed,
@@ -67,6 +80,14 @@ type Listener struct {
 	AcceptProxy []netip.Prefix
 	// TLS is for HTTPS only, and required there. ALPN is the proxy's to set.
 	TLS *tls.ServerConfig
+}
+
+// ServerName is a pool for server names of TLS: host names, or wildcards such as
+// *.example.com, which stand for one label or more. The exact name comes before
+// wildcards, of which the longest comes first.
+type ServerName struct {
+	Names []string
+	Pool  string
 }
 
 // Route is what becomes of the requests that its Match is like: exactly one of
@@ -114,7 +135,7 @@ type Pool struct {
 	Servers     []Server
 
 	// TLS is how TLS is spoken with the servers; nil: in clear. ALPN is the
-	// proxy's to set. For HTTP listeners only.
+	// proxy's to set. Not with UDP.
 	TLS *tls.ClientConfig
 	// HTTP2 is spoken with the servers, by ALPN with TLS (a server that picks
 	// HTTP/1.1 is spoken to so), by prior knowledge without. Requests to switch
@@ -144,7 +165,7 @@ type Status struct {
 	Listeners   []ListenerStatus
 	Pools       []PoolStatus
 	Connections int      // client connections open now, all listeners
-	InFlight    int      // HTTP requests and TCP connections being served now
+	InFlight    int      // HTTP requests, TCP connections and UDP flows being served now
 	Warnings    []string // certificates that end soon, and the like
 }
 
@@ -156,7 +177,7 @@ type ListenerStatus struct {
 	Accepting   bool   // bound, and accepting
 	Connections int    // open now
 	Accepted    uint64 // since start
-	Requests    uint64 // HTTP requests answered, or TCP connections ended, since start
+	Requests    uint64 // HTTP requests answered, or TCP connections and UDP flows ended, since start
 	Failed      uint64 // of those, how many the proxy itself had to refuse or cut
 	Handshakes  uint64 // TLS handshakes that did not succeed, since start
 	// Unintroduced are connections from sources in AcceptProxy that were closed

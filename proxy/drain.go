@@ -113,12 +113,13 @@ func (p *Proxy) finishConnections(ctx context.Context) (cut, older int) {
 	p.mu.RLock()
 	since := p.state.drain.since
 	p.mu.RUnlock()
-	var http sync.WaitGroup
-	var httpCut, httpOlder int
-	http.Go(func() { httpCut, httpOlder = p.http.Drain(ctx) })
+	var others sync.WaitGroup
+	var httpCut, httpOlder, udpCut, udpOlder int
+	others.Go(func() { httpCut, httpOlder = p.http.Drain(ctx) })
+	others.Go(func() { udpCut, udpOlder = p.datagrams.Drain(ctx, since) })
 	cut, older = p.forward.Drain(ctx, since)
-	http.Wait()
-	return cut + httpCut, older + httpOlder
+	others.Wait()
+	return cut + httpCut + udpCut, older + httpOlder + udpOlder
 }
 
 // closeIdle closes the idle client connections of listeners that are closing.

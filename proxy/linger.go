@@ -11,5 +11,5 @@ func (p *Proxy) Lingering() int {
 	if !drain.begun {
 		return 0
 	}
-	return p.forward.OpenSince(drain.since) + p.http.Older()
+	return p.forward.OpenSince(drain.since) + p.datagrams.OpenSince(drain.since) + p.http.Older()
 }

@@ -24,14 +24,15 @@ type Options struct {
 	Logger   *slog.Logger // nil: discard
 	NodeName string       // this node's name, for logs
 
-	ConnectTimeout time.Duration // to one server; default 2 s
-	TCPIdleTimeout time.Duration // of a forwarded TCP connection, either way; default 1 h
-	Loops          int           // event loops for HTTP; default: one for each core that Go uses
+	ConnectTimeout time.Duration // to one server, where its pool says nothing; default 2 s
+	TCPIdleTimeout time.Duration // of a forwarded TCP connection, either way, where its listener says nothing; default 1 h
+	Loops          int           // event loops for TCP and HTTP; default: one for each core that Go uses
 
-	// Engine moves the bytes of HTTP; default choice.Epoll.
+	// Engine moves the bytes of TCP and HTTP; default choice.Epoll.
 	Engine choice.Kind
 
-	// AccessLog takes a line for each request of the listeners that log; nil:
+	// AccessLog takes a line for each request, connection or flow of the
+	// listeners that log; nil:
 	// none is kept. The proxy runs it.
 	AccessLog *accesslog.Log
 }
@@ -44,7 +45,7 @@ func (o Options) withDefaults() Options {
 		o.ConnectTimeout = 2 * time.Second
 	}
 	if o.TCPIdleTimeout == 0 {
-		o.TCPIdleTimeout = time.Hour
+		o.TCPIdleTimeout = tcpIdle
 	}
 	if o.Engine == "" {
 		o.Engine = choice.Epoll
@@ -60,8 +61,10 @@ func (o Options) withDefaults() Options {
 type Proxy struct {
 	opts    Options
 	log     *slog.Logger
-	forward *l4.Forwarder
-	http    *l7.Server // made by Run
+	http    *l7.Server    // made by Run
+	forward *l4.Forwarder // on the loops of http; made by Run
+
+	datagrams *l4.Datagrams // made by Run
 
 	certificates *tls.Store
 	nonces       nonces // of cookies
@@ -105,7 +108,6 @@ func New(opts Options) (*Proxy, error) {
 	return &Proxy{
 		opts:         opts,
 		log:          log,
-		forward:      l4.New(log, l4.Timeouts{Connect: opts.ConnectTimeout, Idle: opts.TCPIdleTimeout}),
 		checks:       check.NewRunner(0),
 		certificates: tls.NewStore(nil),
 		changes:      make(chan struct{}, 1),
@@ -131,6 +133,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return fmt.Errorf("start the proxy: %w", err)
 	}
 	p.http = http
+	p.forward = l4.New(p.log, p.opts.AccessLog, http.Loops())
+	p.datagrams = l4.NewDatagrams(p.log, p.opts.AccessLog, l4.DefaultFlows)
 	stopLoops, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	loops := make(chan error, 1)
@@ -165,6 +169,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err = <-loops; err != nil {
 		err = fmt.Errorf("proxy event loop: %w", err)
 	}
+	p.forward.Close()
 	p.group.Wait()
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	cryptotls "crypto/tls"
 	"fmt"
 	"hash/maphash"
+	"time"
 
 	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
@@ -18,6 +19,7 @@ type draft struct {
 	table    *route.Table
 	splits   []*route.Split // by route, nil for one target
 	tls      *cryptotls.Config
+	idle     time.Duration // of TCP, where the listener says nothing
 }
 
 // newDraft compiles the routes of l, and the terms of its TLS on the
@@ -70,6 +72,9 @@ func (d *draft) site(pools map[string]*servedPool, before *site.Site) *site.Site
 		if s.Clients = before.Clients; s.Clients == nil || !s.Clients.Retune(*c) {
 			s.Clients = shed.NewClientLimiter(*c, maphash.MakeSeed())
 		}
+	}
+	if !d.listener.Protocol.web() {
+		s.Stream = stream(&d.listener, pools, d.idle)
 	}
 	if d.listener.Pool != "" {
 		s.Pool = pools[d.listener.Pool].pool
@@ -142,6 +147,7 @@ func (p *Proxy) drafts(config Config) (map[string]*draft, error) {
 		if err != nil {
 			return nil, err
 		}
+		d.idle = p.opts.TCPIdleTimeout
 		drafts[l.Name] = d
 	}
 	return drafts, nil

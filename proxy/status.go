@@ -95,7 +95,7 @@ func (p *Proxy) connections() int {
 	if !p.running() {
 		return 0
 	}
-	return p.forward.Open() + p.http.Open()
+	return p.forward.Open() + p.datagrams.Open() + p.http.Open()
 }
 
 // inFlight is the number of requests and connections being served.
@@ -103,10 +103,11 @@ func (p *Proxy) inFlight() int {
 	if !p.running() {
 		return 0
 	}
-	return p.forward.Open() + p.http.InFlight()
+	return p.forward.Open() + p.datagrams.Open() + p.http.InFlight()
 }
 
-// running reports whether Run has begun; p.http is there from then on.
+// running reports whether Run has begun; p.http, p.forward and p.datagrams are
+// there from then on.
 func (p *Proxy) running() bool {
 	select {
 	case <-p.started:

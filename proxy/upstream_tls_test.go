@@ -171,11 +171,22 @@ func TestTLSTermsAreValidated(t *testing.T) {
 	if err := p.Apply(t.Context(), missing); err == nil || !strings.Contains(err.Error(), `no certificate "none"`) {
 		t.Errorf("Apply = %v", err)
 	}
-	for _, field := range []func(*Pool){func(p *Pool) { p.HTTP2 = true }, func(p *Pool) { p.TLS = &tls.ClientConfig{} }} {
-		c := oneListener(TCP, one(deadAddress(t)))
-		field(&c.Pools[0])
-		if c.Validate() == nil {
-			t.Error("valid for a TCP listener")
+	for _, tt := range []struct {
+		protocol Protocol
+		field    func(*Pool)
+		valid    bool
+	}{
+		{TCP, func(p *Pool) { p.HTTP2 = true }, false},
+		{TCP, func(p *Pool) { p.TLS = &tls.ClientConfig{} }, true},
+		{TLS, func(p *Pool) { p.TLS = &tls.ClientConfig{} }, false},
+		{UDP, func(p *Pool) { p.TLS = &tls.ClientConfig{} }, false},
+		{TLS, func(p *Pool) { p.SendProxy = "v1" }, true},
+		{UDP, func(p *Pool) { p.SendProxy = "v1" }, false},
+	} {
+		c := oneListener(tt.protocol, one(deadAddress(t)))
+		tt.field(&c.Pools[0])
+		if err := c.Validate(); (err == nil) != tt.valid {
+			t.Errorf("%s with %+v: %v", tt.protocol, c.Pools[0], err)
 		}
 	}
 }

@@ -3,8 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
@@ -74,7 +72,7 @@ func (c Config) Validate() error {
 	}
 	c.validatePersistence(fault)
 	listeners := make(map[string]bool, len(c.Listeners))
-	bound := make(map[netip.AddrPort]string)
+	bound := make(map[bindKey]string)
 	for i, l := range c.Listeners {
 		at := fmt.Sprintf("listeners[%d]", i)
 		switch {
@@ -84,30 +82,23 @@ func (c Config) Validate() error {
 			fault(at+".name", "%q is used by another listener", l.Name)
 		}
 		listeners[l.Name] = true
-		if l.Protocol != TCP && !l.Protocol.web() {
-			fault(at+".protocol", "%q is not known: use %q, %q or %q", l.Protocol, HTTP, HTTPS, TCP)
+		if !l.Protocol.known() {
+			fault(at+".protocol", "%q is not known: use %q, %q, %q, %q or %q", l.Protocol, HTTP, HTTPS, TCP, TLS, UDP)
 		}
+		validateStream(&l, at, c.Pools, pools, fault)
 		if (l.TLS != nil) != (l.Protocol == HTTPS) {
 			fault(at+".tls", "goes with %q, and only with it", HTTPS)
 		}
 		switch {
-		case l.Pool == "" && len(l.Routes) == 0 && l.HTTP.RedirectHTTPS == nil:
-			fault(at+".pool", "is empty, and there are neither routes nor a redirect: nothing takes what comes")
+		case l.Pool == "" && len(l.Routes) == 0 && len(l.ServerNames) == 0 && l.HTTP.RedirectHTTPS == nil:
+			fault(at+".pool", "is empty, and there are neither routes, server names nor a redirect: nothing takes what comes")
 		case l.Pool != "" && !pools[l.Pool]:
 			fault(at+".pool", "there is no pool %q", l.Pool)
-		}
-		if i := slices.IndexFunc(c.Pools, func(p Pool) bool { return p.Name == l.Pool }); i >= 0 && !l.Protocol.web() {
-			if p := c.Pools[i]; p.TLS != nil || p.HTTP2 {
-				fault(at+".pool", "tls and http2 of pool %q are for HTTP and HTTPS only", l.Pool)
-			}
 		}
 		if !l.Protocol.web() && len(l.Routes) > 0 {
 			fault(at+".routes", "are for HTTP only")
 		}
 		if l.Clients != nil {
-			if !l.Protocol.web() {
-				fault(at+".clients", "are for HTTP and HTTPS only")
-			}
 			if err := l.Clients.Validate(); err != nil {
 				fault(at+".clients", "%v", err)
 			}
@@ -127,10 +118,11 @@ func (c Config) Validate() error {
 				fault(at, "is not an address and port")
 				continue
 			}
-			if other, taken := bound[a]; taken && a.Port() != 0 {
+			key := bindKey{udp: l.Protocol == UDP, address: a}
+			if other, taken := bound[key]; taken && a.Port() != 0 {
 				fault(at, "%v is used by listener %q already", a, other)
 			}
-			bound[a] = l.Name
+			bound[key] = l.Name
 		}
 	}
 	return errors.Join(errs...)

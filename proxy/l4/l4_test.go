@@ -1,6 +1,7 @@
 package l4
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/l7"
+	"github.com/pharos-lb/pharos/proxy/l7/engine"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/uring"
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/pool"
 	"github.com/pharos-lb/pharos/proxy/site"
@@ -18,36 +23,57 @@ import (
 
 const patience = 20 * time.Second
 
-func serve(t *testing.T, timeouts Timeouts, server netip.AddrPort) (f *Forwarder, l *listener.Listener, address string) {
+// onEngines runs a test on each engine that works here.
+func onEngines(t *testing.T, test func(t *testing.T, kind choice.Kind)) {
+	for _, kind := range []choice.Kind{choice.Epoll, choice.IOUring} {
+		t.Run(string(kind), func(t *testing.T) {
+			var refused *uring.NotAllowedError
+			if _, err := choice.Make(kind); errors.As(err, &refused) {
+				t.Skip(err)
+			}
+			test(t, kind)
+		})
+	}
+}
+
+func serve(t *testing.T, kind choice.Kind, idle time.Duration, server netip.AddrPort) (f *Forwarder, l *listener.Listener, address string) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	p := pool.New("p", quiet, func() {})
 	p.Update(pool.Spec{FailOpen: true, Servers: []pool.ServerSpec{{Name: "a", Address: server, Weight: 1}}})
-	l = listener.New("front", &site.Site{Pool: p})
+	l = listener.New("front", &site.Site{Pool: p, Stream: site.Stream{Idle: idle}})
 	s, err := listener.Bind(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := s.Listener()
+	fd, err := s.Dup()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f = New(quiet, timeouts)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f.Accept(ln, l)
-	}()
+	loops, err := l7.New(quiet, l7.DefaultTimeouts(), 2, l7.WithEngine(kind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f = New(quiet, nil, loops.Loops())
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- loops.Run(ctx) }()
+	acceptor := loops.AcceptorFor(fd, l.Name, func(loop engine.Loop, c engine.Conn) engine.Handler { return f.Accept(loop, c, l) })
+	acceptor.Start()
 	t.Cleanup(func() {
-		_ = ln.Close()
+		acceptor.Stop()
 		_ = s.Close()
-		<-done
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		f.Drain(ctx, time.Now())
+		now, cancelNow := context.WithCancel(context.Background())
+		cancelNow()
+		f.Drain(now, time.Now())
 		if f.Open() != 0 {
 			t.Errorf("%d connections are left after Drain", f.Open())
 		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		f.Close()
 	})
 	return f, l, s.Address().String()
 }
@@ -74,8 +100,10 @@ func echo(t *testing.T) netip.AddrPort {
 	return ln.Addr().(*net.TCPAddr).AddrPort()
 }
 
-func TestIdleConnectionIsCut(t *testing.T) {
-	_, l, address := serve(t, Timeouts{Connect: patience, Idle: 50 * time.Millisecond}, echo(t))
+func TestIdleConnectionIsCut(t *testing.T) { onEngines(t, testIdleConnectionIsCut) }
+
+func testIdleConnectionIsCut(t *testing.T, kind choice.Kind) {
+	_, l, address := serve(t, kind, 50*time.Millisecond, echo(t))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +125,9 @@ func TestIdleConnectionIsCut(t *testing.T) {
 }
 
 // One direction moves, the other is silent: that is not idle.
-func TestOneWayTrafficKeepsAConnection(t *testing.T) {
+func TestOneWayTrafficKeepsAConnection(t *testing.T) { onEngines(t, testOneWayTrafficKeepsAConnection) }
+
+func testOneWayTrafficKeepsAConnection(t *testing.T, kind choice.Kind) {
 	const idle = 300 * time.Millisecond
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -117,7 +147,7 @@ func TestOneWayTrafficKeepsAConnection(t *testing.T) {
 			time.Sleep(idle / 5) // the pace of the traffic is what is tested
 		}
 	}()
-	_, _, address := serve(t, Timeouts{Connect: patience, Idle: idle}, ln.Addr().(*net.TCPAddr).AddrPort())
+	_, _, address := serve(t, kind, idle, ln.Addr().(*net.TCPAddr).AddrPort())
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -127,5 +157,78 @@ func TestOneWayTrafficKeepsAConnection(t *testing.T) {
 	b, err := io.ReadAll(c)
 	if err != nil || len(b) != 60 {
 		t.Errorf("%d bytes, %v; want 60 and a clean end", len(b), err)
+	}
+}
+
+// Enough to be spliced, both ways at once, with a slow reader, and a half-close
+// at the end of each.
+func TestBulkArrivesWhole(t *testing.T) { onEngines(t, testBulkArrivesWhole) }
+
+func testBulkArrivesWhole(t *testing.T, kind choice.Kind) {
+	_, l, address := serve(t, kind, patience, echo(t))
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	sent := make([]byte, 24<<20)
+	for i := range sent {
+		sent[i] = byte(i * i >> 7)
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := c.Write(sent)
+		if err == nil {
+			err = c.(*net.TCPConn).CloseWrite()
+		}
+		wrote <- err
+	}()
+	got, err := io.ReadAll(c)
+	if err != nil || !bytes.Equal(got, sent) {
+		t.Errorf("%d bytes came back, %v; want %d unchanged", len(got), err, len(sent))
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
+	}
+	for deadline := time.Now().Add(patience); l.Open.Load() > 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the connection did not end")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if l.Failed.Load() != 0 {
+		t.Errorf("%d failed, want none", l.Failed.Load())
+	}
+}
+
+// A server that breaks off in the middle of a stream that is spliced: the
+// client must see a reset, not an end.
+func TestResetOfABulkStreamIsAReset(t *testing.T) { onEngines(t, testResetOfABulkStreamIsAReset) }
+
+func testResetOfABulkStreamIsAReset(t *testing.T, kind choice.Kind) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ln.Close() }()
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = c.Write(make([]byte, 16<<20))
+		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	}()
+	_, _, address := serve(t, kind, patience, ln.Addr().(*net.TCPAddr).AddrPort())
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if n, err := io.Copy(io.Discard, c); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%d bytes, %v; want a reset", n, err)
 	}
 }

@@ -28,7 +28,7 @@ type Server struct {
 	shared
 	engine  choice.Choice
 	loops   []engine.Driver
-	workers map[engine.Driver]*worker // read-only after New
+	workers map[engine.Loop]*worker // read-only after New
 	ending  atomic.Bool
 }
 
@@ -58,7 +58,7 @@ func New(log *slog.Logger, timeouts Timeouts, loops int, opts ...Option) (*Serve
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{shared: shared{log: log, access: o.access, handshakes: secure.NewHandshakes(secure.Limits{}), timeouts: timeouts}, engine: chosen, workers: make(map[engine.Driver]*worker)}
+	s := &Server{shared: shared{log: log, access: o.access, handshakes: secure.NewHandshakes(secure.Limits{}), timeouts: timeouts}, engine: chosen, workers: make(map[engine.Loop]*worker)}
 	for range loops {
 		l, err := chosen.New()
 		if err != nil {
@@ -110,11 +110,35 @@ type Acceptor struct{ acceptor *engine.Acceptor }
 // Acceptor returns an acceptor of a listening socket's descriptor, which it
 // owns, for l. It does nothing until Start.
 func (s *Server) Acceptor(fd int, l *listener.Listener) *Acceptor {
+	return s.AcceptorFor(fd, l.Name, s.accept(l))
+}
+
+// accept makes the sessions of l's clients.
+func (s *Server) accept(l *listener.Listener) func(engine.Loop, engine.Conn) engine.Handler {
+	return func(loop engine.Loop, c engine.Conn) engine.Handler {
+		return s.workers[loop].accept(l, c)
+	}
+}
+
+// AcceptorFor is Acceptor for connections that another package handles, on the
+// same loops; their handlers are made by handler, on the loop of each. name is
+// the listener's, for the log. What it accepts is not counted by the server,
+// and not drained: that is the other package's.
+func (s *Server) AcceptorFor(fd int, name string, handler func(engine.Loop, engine.Conn) engine.Handler) *Acceptor {
 	return &Acceptor{engine.NewAcceptor(fd, s.loops, func(loop engine.Driver) func(engine.Conn) engine.Handler {
-		return func(c engine.Conn) engine.Handler { return s.workers[loop].accept(l, c) }
+		return func(c engine.Conn) engine.Handler { return handler(loop, c) }
 	}, func(err error) {
-		s.log.Error("accepting a connection failed", "listener", l.Name, "error", err)
+		s.log.Error("accepting a connection failed", "listener", name, "error", err)
 	})}
+}
+
+// Loops are the server's loops.
+func (s *Server) Loops() []engine.Loop {
+	loops := make([]engine.Loop, len(s.loops))
+	for i, l := range s.loops {
+		loops[i] = l
+	}
+	return loops
 }
 
 // Start begins to accept.
@@ -124,7 +148,11 @@ func (a *Acceptor) Start() { a.acceptor.Start() }
 func (a *Acceptor) Stop() { a.acceptor.Stop() }
 
 // Adopt serves a connection that was accepted elsewhere. It owns fd.
-func (s *Server) Adopt(fd int, l *listener.Listener) {
+func (s *Server) Adopt(fd int, l *listener.Listener) { s.AdoptFor(fd, s.accept(l)) }
+
+// AdoptFor is Adopt for a connection that another package handles; see
+// AcceptorFor.
+func (s *Server) AdoptFor(fd int, handler func(engine.Loop, engine.Conn) engine.Handler) {
 	peer := socket.Peer(fd)
 	loop := s.loops[0]
 	for _, other := range s.loops {
@@ -133,7 +161,7 @@ func (s *Server) Adopt(fd int, l *listener.Listener) {
 		}
 	}
 	if !loop.Post(func() {
-		loop.Adopt(fd, peer, func(c engine.Conn) engine.Handler { return s.workers[loop].accept(l, c) })
+		loop.Adopt(fd, peer, func(c engine.Conn) engine.Handler { return handler(loop, c) })
 	}) {
 		_ = unix.Close(fd)
 	}

@@ -9,15 +9,17 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pharos-lb/pharos/proxy/l7/engine/socket"
 )
 
 // backlog asks for as many connections waiting to be accepted as the kernel
 // allows (net.core.somaxconn caps it).
 const backlog = 65535
 
-// Socket is one listening TCP socket. It belongs to an address, not to a
-// configured listener, so that a listener may be renamed, or change what it
-// speaks, without a moment in which connections are refused.
+// Socket is one listening TCP socket, or one bound UDP socket. It belongs to an
+// address, not to a configured listener, so that a listener may be renamed, or
+// change what it speaks, without a moment in which connections are refused.
 type Socket struct {
 	address netip.AddrPort
 
@@ -28,7 +30,18 @@ type Socket struct {
 // Bind opens a socket that listens on address, non-blocking. The address need
 // not be on an interface yet (IP_FREEBIND, ip(7)). Port 0 lets the kernel
 // choose; see Address.
-func Bind(address netip.AddrPort) (*Socket, error) {
+func Bind(address netip.AddrPort) (*Socket, error) { return bind(address, unix.SOCK_STREAM) }
+
+// BindUDP opens a UDP socket, as Bind does. It tells which address a datagram
+// came to (IP_PKTINFO, ip(7)), so that the answer can be sent from there also
+// where the socket is bound to the unspecified one.
+func BindUDP(address netip.AddrPort) (*Socket, error) { return bind(address, unix.SOCK_DGRAM) }
+
+// Adopt makes a Socket of a descriptor that is bound to address already, and
+// owns it.
+func Adopt(fd int, address netip.AddrPort) *Socket { return &Socket{address: address, fd: fd} }
+
+func bind(address netip.AddrPort, kind int) (*Socket, error) {
 	family, sa := unix.AF_INET, unix.Sockaddr(nil)
 	ip := address.Addr().Unmap()
 	if ip.Is4() {
@@ -45,11 +58,11 @@ func Bind(address netip.AddrPort) (*Socket, error) {
 		}
 		sa = six
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := unix.Socket(family, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	if err := setUp(fd, family, sa); err != nil {
+	if err := setUp(fd, family, kind, sa); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
@@ -70,10 +83,13 @@ func Bind(address netip.AddrPort) (*Socket, error) {
 	return s, nil
 }
 
-func setUp(fd, family int, sa unix.Sockaddr) error {
-	// Connections in TIME-WAIT from before a restart must not keep the port.
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
+func setUp(fd, family, kind int, sa unix.Sockaddr) error {
+	// Connections in TIME-WAIT from before a restart must not keep the port. With
+	// UDP the option would let others take the port over without a word.
+	if kind == unix.SOCK_STREAM {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return os.NewSyscallError("setsockopt SO_REUSEADDR", err)
+		}
 	}
 	// The VIP may be added to lo after the listener is bound. One option
 	// serves both families (ip(7); IPV6_FREEBIND is the same field).
@@ -86,9 +102,22 @@ func setUp(fd, family int, sa unix.Sockaddr) error {
 			return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
 		}
 	}
+	if kind == unix.SOCK_DGRAM {
+		level, option := unix.IPPROTO_IP, unix.IP_PKTINFO
+		if family == unix.AF_INET6 {
+			level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
+		}
+		if err := unix.SetsockoptInt(fd, level, option, 1); err != nil {
+			return os.NewSyscallError("setsockopt PKTINFO", err)
+		}
+	}
 	if err := unix.Bind(fd, sa); err != nil {
 		return os.NewSyscallError("bind", err)
 	}
+	if kind == unix.SOCK_DGRAM {
+		return nil
+	}
+	socket.KeepAlive(fd) // of all that it accepts
 	if err := unix.Listen(fd, backlog); err != nil {
 		return os.NewSyscallError("listen", err)
 	}
@@ -114,22 +143,6 @@ func (s *Socket) Dup() (int, error) {
 		return -1, os.NewSyscallError("dup", err)
 	}
 	return fd, nil
-}
-
-// Listener returns a net.Listener on the same socket. Closing it leaves the
-// socket open.
-func (s *Socket) Listener() (*net.TCPListener, error) {
-	fd, err := s.Dup()
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), "listener "+s.address.String())
-	defer func() { _ = f.Close() }() // FileListener duplicates once more
-	ln, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %v: %w", s.address, err)
-	}
-	return ln.(*net.TCPListener), nil
 }
 
 // Close closes this descriptor. The kernel stops listening, and resets what

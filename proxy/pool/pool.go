@@ -61,7 +61,7 @@ type Pool struct {
 
 	limits limits
 	jar    atomic.Pointer[sticky.Jar] // nil: sessions are not kept on servers
-	terms  atomic.Pointer[Terms] // nil: the default
+	terms  atomic.Pointer[Terms]      // nil: the default
 
 	mu     sync.Mutex // serialises the makers of views
 	spec   Spec

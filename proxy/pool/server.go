@@ -33,9 +33,10 @@ type Server struct {
 	load  balance.Load // what the balancing goes by
 	gate  atomic.Uint32
 
-	tls    atomic.Pointer[serverTLS] // nil: none was made yet
-	logged atomic.Int64              // Unix nanoseconds of the last logged failure
-	muted  atomic.Uint64             // failures since that were not
+	tls      atomic.Pointer[serverTLS] // nil: none was made yet
+	relayTLS atomic.Pointer[relayTLS]  // the same for what is relayed
+	logged   atomic.Int64              // Unix nanoseconds of the last logged failure
+	muted    atomic.Uint64             // failures since that were not
 
 	mu         sync.Mutex // taken after Pool.mu, where both are
 	checked    bool       // results of checks count

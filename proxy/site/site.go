@@ -33,6 +33,8 @@ type Site struct {
 	TLS *tls.Config // how TLS is spoken with clients; nil: not at all
 
 	HTTP HTTP
+
+	Stream Stream
 }
 
 // HTTP is how HTTP is spoken with the clients of a listener.

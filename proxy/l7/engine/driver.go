@@ -15,7 +15,8 @@ type Driver interface {
 	// Load is the number of connections of the loop. Safe from anywhere.
 	Load() int
 	// Adopt makes fd, a connected non-blocking socket, a connection of the
-	// loop, which owns it from here on. Only on the loop.
+	// loop, which owns it from here on. handler may close or abort it at once;
+	// what it returns is then not called. Only on the loop.
 	Adopt(fd int, peer netip.AddrPort, handler func(Conn) Handler)
 	// Accept accepts connections from fd, a listening non-blocking socket that
 	// stays the caller's, and gives each to accepted, which owns it. failed is

@@ -88,6 +88,28 @@ type Handler interface {
 	Closed(err error)
 }
 
+// Splicer is an ability that a Conn may have beyond the interface: the system
+// moves what arrives on it to another Conn, and no byte passes through the
+// program. It pays for much at once, not for small exchanges.
+type Splicer interface {
+	// SpliceTo begins it: Data is no longer called, but Spliced, of the Conn's
+	// handler, which must be a [SpliceHandler]. Back-pressure is the system's;
+	// EOF comes when all was handed on. It reports false, and nothing has
+	// changed, where that is not possible now: to is of another loop, has
+	// something pending, or the system refuses. The end of either Conn ends
+	// it; the engine may end it as well, and calls Data again. Nothing may be
+	// sent to to meanwhile.
+	SpliceTo(to Conn) bool
+}
+
+// SpliceHandler is the handler of a Conn that is spliced.
+type SpliceHandler interface {
+	Handler
+	// Spliced: n bytes were moved. To answer false ends it: what arrives
+	// later comes by Data.
+	Spliced(n int) (more bool)
+}
+
 // Timer is a place in a loop's timer wheel, meant to be a field of what it
 // times, so that arming allocates nothing. It must not be copied.
 type Timer struct {

@@ -24,6 +24,11 @@ type conn struct {
 	sent    int
 	goodbye engine.Timer // bounds how long Close waits for the peer to take out
 
+	to, from *conn // what arrives is spliced to; what is spliced here comes from
+	pipe     *pipe // holds what has arrived and to has not taken; nil: nothing
+
+	mark uint32 // the loop's pace
+
 	broken     error // sending failed; c is read to its end, then it fails with this
 	connecting bool
 	readable   bool // an edge said so, and no read has found the end since
@@ -157,6 +162,10 @@ const maxReads = 4
 // read hands on what has arrived.
 func (c *conn) read() {
 	for reads := 0; c.readable && !c.paused && !c.eof && !c.dead && c.handler != nil; reads++ {
+		if c.to != nil {
+			c.pump()
+			return
+		}
 		if reads == maxReads {
 			c.loop.later(c)
 			return
@@ -179,6 +188,7 @@ func (c *conn) read() {
 			if n < len(c.loop.in) && !c.hangup && c.broken == nil {
 				c.readable = false
 			}
+			c.loop.pace.Seen(&c.mark)
 			c.handler.Data(c.loop.in[:n])
 		}
 	}
@@ -199,6 +209,7 @@ func (c *conn) Close() {
 		return
 	}
 	c.handler = nil
+	c.unsplice()
 	if c.Pending() == 0 || c.connecting {
 		c.shut()
 		return
@@ -223,6 +234,10 @@ func (c *conn) shut() {
 		return
 	}
 	c.dead = true
+	c.unsplice()
+	if c.from != nil {
+		c.from.unsplice()
+	}
 	c.loop.Disarm(&c.goodbye)
 	if c.out != nil {
 		c.loop.giveBuffer(c.out)
@@ -259,6 +274,9 @@ func (c *conn) event(events uint32) {
 		}
 	} else if events&unix.EPOLLOUT != 0 {
 		c.flush()
+		if c.from != nil && c.from.pipe != nil {
+			c.from.pump()
+		}
 		if c.dead {
 			return
 		}

@@ -42,6 +42,12 @@ type Loop struct {
 	again  []*conn   // have more to read
 	failed []failure // handlers to be told
 
+	splice   func(from, to, n int) (int, unix.Errno)
+	noSplice bool    // the system refused it
+	pipes    []*pipe // empty ones, to be used again
+	full     int     // pipes that hold something
+
+	pace engine.Pace
 	load atomic.Int64 // connections of the loop
 
 	mu     sync.Mutex
@@ -75,7 +81,7 @@ func New() (*Loop, error) {
 		_ = unix.Close(epfd)
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	l := &Loop{epfd: epfd, wakefd: wakefd, now: clock.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
+	l := &Loop{epfd: epfd, wakefd: wakefd, now: clock.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize), splice: splice}
 	l.slots = append(l.slots, slot{}) // slot 0 is wakefd
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
 	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wakefd, &ev); err != nil {
@@ -115,12 +121,18 @@ func (l *Loop) Run(done func() bool) error {
 func (l *Loop) wait(events []unix.EpollEvent) (int, error) {
 	// First without blocking, and without telling the scheduler: under load
 	// there is nearly always something.
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-	if errno == 0 && n > 0 {
-		return int(n), nil
+	n, err := l.poll(events)
+	if n > 0 || err != nil {
+		return n, err
 	}
-	if errno != 0 && errno != unix.EINTR {
-		return 0, os.NewSyscallError("epoll_wait", errno)
+	if l.pace.Batch(clock.Now()) > 0 {
+		// Many are at it: a nap gathers their events, and to be woken for each
+		// would cost more. The nap is raw as well.
+		nap := unix.NsecToTimespec(int64(engine.BatchWait))
+		_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&nap)), 0, 0)
+		if n, err := l.poll(events); n > 0 || err != nil {
+			return n, err
+		}
 	}
 	timeout := -1
 	if d, ok := l.wheel.Next(clock.Now()); ok {
@@ -146,6 +158,18 @@ func (l *Loop) wait(events []unix.EpollEvent) (int, error) {
 		return 0, nil
 	}
 	return 0, os.NewSyscallError("epoll_wait", err)
+}
+
+// poll takes the events that are there.
+func (l *Loop) poll(events []unix.EpollEvent) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if errno != 0 && errno != unix.EINTR {
+		return 0, os.NewSyscallError("epoll_wait", errno)
+	}
+	if errno != 0 {
+		return 0, nil
+	}
+	return int(n), nil
 }
 
 func (l *Loop) dispatch(ev *unix.EpollEvent) {
@@ -280,6 +304,10 @@ func (l *Loop) end() {
 			c.Abort()
 		}
 	}
+	for _, p := range l.pipes {
+		p.close()
+	}
+	l.pipes = nil
 	_ = unix.Close(l.epfd)
 	_ = unix.Close(l.wakefd)
 }
@@ -344,6 +372,10 @@ func (l *Loop) Adopt(fd int, peer netip.AddrPort, handler func(engine.Conn) engi
 	l.load.Add(1)
 	socket.NoDelay(fd)
 	c.handler = handler(c)
+	if c.dead {
+		c.handler = nil // refused at once; its descriptor may be another's by now
+		return
+	}
 	slot, err := l.add(fd, connEvents, c, nil)
 	if err != nil {
 		c.fail(err)

@@ -99,7 +99,9 @@ func (l *Loop) Dial(address netip.AddrPort, h engine.Handler) engine.Conn {
 func (l *Loop) Connect(from netip.AddrPort, handler func(engine.Conn) engine.Handler) *Peer {
 	c := &conn{loop: l, address: from}
 	c.peer = &Peer{conn: c, room: unlimited}
-	c.handler = handler(c)
+	if h := handler(c); !c.peer.EOF {
+		c.handler = h
+	}
 	return c.peer
 }
 
@@ -169,7 +171,14 @@ type conn struct {
 }
 
 func (c *conn) Peer() netip.AddrPort { return c.address }
-func (c *conn) Pending() int         { return len(c.out) }
+
+// localAddress is the near end of every connection.
+var localAddress = netip.MustParseAddrPort("192.0.2.200:443")
+
+// Local implements [engine.Near].
+func (c *conn) Local() netip.AddrPort { return localAddress }
+
+func (c *conn) Pending() int { return len(c.out) }
 
 func (c *conn) fail(err error) {
 	if h := c.handler; h != nil {

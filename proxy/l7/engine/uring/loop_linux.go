@@ -66,6 +66,7 @@ type Loop struct {
 
 	backlog []sqe  // did not fit the submission queue
 	instant uint32 // submissions that complete at once, since the last wait
+	prompt  bool   // and something is to be done when they have
 	ops     int    // operations whose last completion has not come
 	quiet   bool   // nothing came in the last wait
 	ending  bool   // nothing new may begin
@@ -167,15 +168,17 @@ const shortWait = 500 * time.Microsecond
 // wait submits, and waits for completions, timers and posts.
 func (l *Loop) wait() error {
 	l.submit()
+	// What completes at once is not what is waited for.
 	w := await{events: l.instant + 1, timeout: -1}
-	l.instant = 0
+	instant, prompt := l.instant > 0, l.prompt
+	l.instant, l.prompt = 0, false
 	batch := l.pace.Batch(l.now)
 	if d, ok := l.wheel.Next(clock.Now()); ok {
 		w.timeout = d
 	}
 	l.asleep.Store(true)
 	switch {
-	case l.waiting.Load() || len(l.again) > 0 || len(l.failed) > 0 || len(l.backlog) > 0:
+	case prompt || l.waiting.Load() || len(l.again) > 0 || len(l.failed) > 0 || len(l.backlog) > 0:
 		w.events = 0
 	case batch > 0 && w.timeout != 0:
 		w.events += uint32(batch) - 1
@@ -186,7 +189,8 @@ func (l *Loop) wait() error {
 			// Before 6.12: at most so long, and then on to the next round.
 			w.timeout = engine.BatchWait
 		}
-	case !l.quiet:
+	case !l.quiet || instant:
+		// Should one of them have failed, that is seen soon enough.
 		w.timeout = limit(w.timeout, shortWait)
 		w.raw = true
 	}
@@ -534,7 +538,9 @@ func (l *Loop) Adopt(fd int, peer netip.AddrPort, handler func(engine.Conn) engi
 	c := l.newConn(fd, peer)
 	socket.NoDelay(fd)
 	c.handler = handler(c)
-	if !c.dead {
-		c.receive(0) // a client's request is often there already
+	if c.dead {
+		c.handler = nil // refused at once
+		return
 	}
+	c.receive(0) // a client's request is often there already
 }

@@ -85,6 +85,7 @@ func (l *Loop) submitSends() {
 			continue
 		}
 		s.conn.sending = sendFlying
+		l.prompt = l.prompt || s.conn.closing || s.conn.finish
 		l.pushInstant(sqe{
 			opcode:   opSend,
 			fd:       int32(s.conn.fd),

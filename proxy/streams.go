@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy/shed"
+	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/site"
+	"github.com/pharos-lb/pharos/proxy/sni"
+)
+
+// This file is what the configuration says of listeners that are not looked
+// into.
+
+func (p Protocol) known() bool { return p == TCP || p == UDP || p == TLS || p.web() }
+
+// The idle timeouts of listeners that say nothing.
+const (
+	tcpIdle = time.Hour
+	udpIdle = 30 * time.Second
+)
+
+// stream is how the connections or flows of l are forwarded; idle is of TCP,
+// where the listener says nothing.
+func stream(l *Listener, pools map[string]*servedPool, idle time.Duration) site.Stream {
+	s := site.Stream{Idle: l.Idle, Log: l.Log}
+	switch {
+	case s.Idle > 0:
+	case l.Protocol == UDP:
+		s.Idle = udpIdle
+	default:
+		s.Idle = idle
+	}
+	if l.Protocol != TLS {
+		return s
+	}
+	by := make(map[string]*pool.Pool)
+	for _, n := range l.ServerNames {
+		for _, name := range n.Names {
+			by[name] = pools[n.Pool].pool
+		}
+	}
+	var otherwise *pool.Pool
+	if l.Pool != "" {
+		otherwise = pools[l.Pool].pool
+	}
+	s.Names = sni.NewNames(by, otherwise)
+	return s
+}
+
+// sendsTo reports whether connections that are not looked into go to a pool.
+func (l *Listener) sendsTo(name string) bool {
+	return l.Pool == name || slices.ContainsFunc(l.ServerNames, func(n ServerName) bool { return n.Pool == name })
+}
+
+// validateStreamPool reports what of a pool cannot be done for a protocol that is
+// not HTTP.
+func validateStreamPool(of Protocol, c *Pool, at string, fault func(field, format string, args ...any)) {
+	if c.HTTP2 {
+		fault(at, "%q speaks HTTP/2 with its servers, which goes with HTTP and HTTPS only", c.Name)
+	}
+	if c.TLS != nil && of != TCP {
+		fault(at, "%q speaks TLS with its servers, which goes with HTTP, HTTPS and TCP only", c.Name)
+	}
+	if c.SendProxy != "" && of == UDP {
+		fault(at, "%q sends PROXY headers, which datagrams cannot carry", c.Name)
+	}
+}
+
+// validateStream reports the faults of what is for TCP, TLS and UDP, or not for
+// them.
+func validateStream(l *Listener, at string, all []Pool, pools map[string]bool, fault func(field, format string, args ...any)) {
+	if l.Protocol.web() {
+		if l.Idle != 0 {
+			fault(at+".idle", "is not for HTTP, which has timeouts of its own")
+		}
+		if l.Log {
+			fault(at+".log", "is not for HTTP, which logs requests")
+		}
+	}
+	if l.Idle < 0 {
+		fault(at+".idle", "%v is negative", l.Idle)
+	}
+	if l.Protocol == UDP {
+		if len(l.AcceptProxy) > 0 {
+			fault(at+".accept_proxy", "is not for %q", UDP)
+		}
+	}
+	for _, c := range all {
+		if !l.Protocol.web() && l.sendsTo(c.Name) {
+			validateStreamPool(l.Protocol, &c, at+".pool", fault)
+		}
+	}
+	if c := l.Clients; c != nil && !l.Protocol.web() && (c.Key == shed.ByHeader || c.Key == shed.ByCookie) {
+		fault(at+".clients.key", "%q is for HTTP: connections have addresses alone", c.Key)
+	}
+	if len(l.ServerNames) > 0 && l.Protocol != TLS {
+		fault(at+".server_names", "are for %q only", TLS)
+	}
+	seen := make(map[string]bool)
+	for i, n := range l.ServerNames {
+		at := fmt.Sprintf("%s.server_names[%d]", at, i)
+		if !pools[n.Pool] {
+			fault(at+".pool", "there is no pool %q", n.Pool)
+		}
+		if len(n.Names) == 0 {
+			fault(at+".names", "is empty")
+		}
+		for j, name := range n.Names {
+			at := fmt.Sprintf("%s.names[%d]", at, j)
+			name = strings.ToLower(name)
+			if seen[name] {
+				fault(at, "%q has a pool already", name)
+			}
+			seen[name] = true
+			if !sni.Valid(name) {
+				fault(at, "%q is neither a host name nor a wildcard such as *.example.com", name)
+			}
+		}
+	}
+}
