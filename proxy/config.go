@@ -192,7 +192,16 @@ type PoolStatus struct {
 	Checked bool         // every server has at least one check result, or there is no check
 	Tier    balance.Tier // which servers take new work
 	Warning string       // what operators should know of that; empty while primary servers do
-	Servers []ServerStatus
+	// Sessions are those of Persistence, since start.
+	Sessions SessionsStatus
+	Servers  []ServerStatus
+}
+
+// SessionsStatus is what became of the sessions of a pool, since it was made.
+type SessionsStatus struct {
+	Begun    uint64 // clients were given a server
+	Moved    uint64 // clients were given another one, since theirs was gone
+	Unusable uint64 // of Begun: clients that had a cookie, forged, too old or malformed
 }
 
 // ServerStatus is one server as this node sees it.

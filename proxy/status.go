@@ -59,6 +59,8 @@ func (p *Proxy) Status() Status {
 
 func (s *servedPool) status() PoolStatus {
 	ps := PoolStatus{Name: s.pool.Name(), Checked: true, Tier: s.pool.Tier(), Warning: s.pool.Warning()}
+	n := &s.pool.Sessions
+	ps.Sessions = SessionsStatus{Begun: n.Begun.Load(), Moved: n.Moved.Load(), Unusable: n.Unusable.Load()}
 	for _, m := range s.pool.Members() {
 		h := m.Health()
 		if h.Healthy && m.State == health.InService && m.Weight > 0 {

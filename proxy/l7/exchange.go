@@ -240,6 +240,9 @@ func (x *exchange) choose() *pool.Pool {
 		x.answer(x.w.responded(r.Respond, &at.HTTP))
 		return nil
 	case r.Split != nil:
+		if bound := x.boundTarget(r); bound != nil {
+			return bound
+		}
 		return r.Targets[r.Split.Pick(rand.Uint64())]
 	default:
 		return r.Targets[0]
@@ -248,7 +251,9 @@ func (x *exchange) choose() *pool.Pool {
 
 // forward sends the request in view to a server of target.
 func (x *exchange) forward(target *pool.Pool, req *http1.Request) {
-	x.bind(target)
+	if x.bond.server == nil {
+		x.bind(target)
+	}
 	p := passage{http: &x.site.HTTP, rewrite: x.rewrite(), jar: x.bond.jar, peer: x.peer.Addr(), client: x.client}
 	if switchable(req) {
 		p.protocol = req.Upgrade

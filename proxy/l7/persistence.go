@@ -6,6 +6,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/site"
 )
 
 // bond is what binds a request to a server: the cookie of its pool. Package
@@ -19,22 +20,38 @@ type bond struct {
 	first  time.Time // when the session began; zero: it begins
 	away   bool      // the server is at its limit: the request goes elsewhere, the session stays
 	theirs bool      // the server has set the cookie itself, and may
+
+	goes     bool // a session goes on: the client has a cookie of it
+	unusable bool // it has a cookie that is of no use
 }
 
 // bind reads the cookie of the request in view.
 func (x *exchange) bind(target *pool.Pool) {
+	x.bond = bond{jar: target.Jar()}
 	b := &x.bond
-	if b.jar = target.Jar(); b.jar == nil {
+	if b.jar == nil {
 		return
 	}
 	d := b.jar.Parse(&x.w.view, x.w.wall(), &x.w.sticky)
 	if d.Verdict != sticky.Valid {
+		b.unusable = d.Verdict != sticky.Absent
 		return
 	}
-	b.first = d.First
+	b.first, b.goes = d.First, true
 	if b.server = target.Persisted(d.Server); b.server != nil {
 		b.right = d.Stays(b.server.Name)
 	}
+}
+
+// boundTarget returns the one of a rule's targets that has the client's session,
+// nil if none does: weights are for new sessions.
+func (x *exchange) boundTarget(r *site.Rule) *pool.Pool {
+	for _, target := range r.Targets {
+		if x.bind(target); x.bond.server != nil {
+			return target
+		}
+	}
+	return nil
 }
 
 // home is the server to begin with, nil for whose turn it is. While the request
@@ -76,6 +93,15 @@ func (x *exchange) appendCookie(out []http1.Field) []http1.Field {
 		return out // the configuration has no such names
 	}
 	w.cookieText = text
+	switch n := &x.pool.Sessions; {
+	case !b.goes:
+		n.Begun.Add(1)
+		if b.unusable {
+			n.Unusable.Add(1)
+		}
+	case x.server != b.server:
+		n.Moved.Add(1)
+	}
 	return append(out,
 		http1.Field{Name: nameSetCookie, Value: text, Kind: http1.SetCookie},
 		http1.Field{Name: nameProtect, Value: protect})

@@ -12,6 +12,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/engine/inmem"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/pool"
 	"github.com/pharos-lb/pharos/proxy/site"
@@ -272,6 +273,62 @@ func TestSessionsOverAChangeOfKeys(t *testing.T) {
 	}
 	if _, set, _ := r.ask(old); len(set) != 1 {
 		t.Errorf("a cookie by a key that is gone: set %q, want a new one", set)
+	}
+}
+
+// A rule that splits between pools by weight splits new sessions: one that is
+// there stays in its pool, also when that has a weight of 0 by now.
+func TestASplitKeepsSessionsInTheirPools(t *testing.T) {
+	r := newTrio(jar(t, sticky.Config{}))
+	canary := pool.New("canary", r.w.log, func() {})
+	spec := specOf(2)
+	spec.Name = "a" // as one of the other pool
+	canary.Update(pool.Spec{FailOpen: true, Servers: []pool.ServerSpec{spec}})
+	j, err := sticky.New(sticky.Config{Name: "SRV"}, "canary", []sticky.Key{cookieKey}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	canary.SetJar(j)
+	r.spec.Servers = r.spec.Servers[:2]
+	r.pool.Update(r.spec)
+	weigh := func(weights ...int) {
+		split, err := route.NewSplit(weights)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.routes(t, site.Rule{Targets: []*pool.Pool{r.pool, canary}, Split: split})
+	}
+	weigh(0, 1)
+	server, set, _ := r.ask("")
+	if server != "c" {
+		t.Fatalf("answered by %s, want c of the canary pool", server)
+	}
+	weigh(1, 0)
+	for range 5 {
+		if server, set, _ := r.ask(pair(set[0])); server != "c" || len(set) != 0 {
+			t.Errorf("a session of the canary pool was answered by %s, and set %q", server, set)
+		}
+		if server, _, _ := r.ask(""); server == "c" {
+			t.Error("a new session came to the canary pool, whose weight is 0")
+		}
+	}
+	canary.Update(pool.Spec{FailOpen: true})
+	if server, set, _ := r.ask(pair(set[0])); server == "c" || len(set) != 1 {
+		t.Errorf("after the canary pool has lost its server: answered by %s, set %q", server, set)
+	}
+}
+
+func TestSessionsAreCounted(t *testing.T) {
+	r := newTrio(jar(t, sticky.Config{}))
+	_, set, _ := r.ask("")
+	r.ask(pair(set[0]))
+	r.ask("SRV=forged")
+	r.spec.Servers[0].State = health.Maintenance
+	r.pool.Update(r.spec)
+	r.ask(pair(set[0]))
+	n := &r.pool.Sessions
+	if begun, moved, unusable := n.Begun.Load(), n.Moved.Load(), n.Unusable.Load(); begun != 2 || moved != 1 || unusable != 1 {
+		t.Errorf("%d begun, %d moved, %d unusable cookies; want 2, 1, 1", begun, moved, unusable)
 	}
 }
 

@@ -1,12 +1,21 @@
 package pool
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 )
 
 // This file is how sessions stay on their servers.
+
+// Sessions counts what became of sessions since the pool was made. Those that
+// stay where they are count nowhere, so that they cost nothing.
+type Sessions struct {
+	Begun    atomic.Uint64 // clients were given a server
+	Moved    atomic.Uint64 // clients were given another one, since theirs was gone
+	Unusable atomic.Uint64 // of Begun: clients that had a cookie, forged, too old or malformed
+}
 
 // SetJar makes j what keeps clients on their servers; nil: nothing does.
 func (p *Pool) SetJar(j *sticky.Jar) { p.jar.Store(j) }

@@ -60,8 +60,11 @@ type Pool struct {
 	news atomic.Bool          // tell changed, whether or not the view changes
 
 	limits limits
-	jar    atomic.Pointer[sticky.Jar] // nil: sessions are not kept on servers
-	terms  atomic.Pointer[Terms]      // nil: the default
+	terms  atomic.Pointer[Terms] // nil: the default
+
+	// Sessions may be read and added to by anyone at any time.
+	Sessions Sessions
+	jar      atomic.Pointer[sticky.Jar] // nil: sessions are not kept on servers
 
 	mu     sync.Mutex // serialises the makers of views
 	spec   Spec
