@@ -45,7 +45,7 @@ func failureOf(err error, open bool) reason {
 	var protocol *http2.Error
 	why, byTLS := secure.ReasonOf(err)
 	switch {
-	case err == errTimeout && open:
+	case err == errSilent:
 		return serverTimeout
 	case err == errTimeout, byTLS && why == secure.TimedOut:
 		return connectTimeout
