@@ -15,6 +15,7 @@ const (
 	asIs     outFraming = iota // none, or as long as Content-Length says
 	chunked                    // chunked anew
 	untilEnd                   // until the connection ends, for HTTP/1.0
+	empty                      // there is none, and nothing else says so: a server of HTTP/2 need not
 )
 
 // fieldsOut lists the fields of a response as they go to the client, but for
@@ -107,8 +108,11 @@ func appendHead(dst []byte, status int, reason []byte, fields []http1.Field, out
 	for i := range fields {
 		dst = http1.AppendField(dst, fields[i].Name, fields[i].Value)
 	}
-	if out == chunked {
+	switch out {
+	case chunked:
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+	case empty:
+		dst = append(dst, "Content-Length: 0\r\n"...)
 	}
 	if connection != "" {
 		dst = append(dst, "Connection: "...)

@@ -20,6 +20,9 @@ func (s *session) interim(res *http1.Response) {
 // head implements downstream.
 func (s *session) head(res *http1.Response) {
 	s.framing = asIs
+	if res.Body == http1.NoBody && !res.HasLength() && !s.isHead && res.Status != 204 && res.Status != 304 {
+		s.framing = empty
+	}
 	if res.Body == http1.Chunked || res.Body == http1.UntilEOF {
 		s.framing = chunked
 		if s.client10 {

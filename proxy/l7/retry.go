@@ -45,7 +45,7 @@ func failureOf(err error, open bool) reason {
 	var protocol *http2.Error
 	why, byTLS := secure.ReasonOf(err)
 	switch {
-	case err == errTimeout && open:
+	case err == errSilent:
 		return serverTimeout
 	case err == errTimeout, byTLS && why == secure.TimedOut:
 		return connectTimeout
@@ -86,9 +86,13 @@ func (x *exchange) upstreamFailed(u upstream, err error) {
 	case !u.open(), why == tlsAlert:
 		x.outcome = pool.ConnectFailed
 	}
-	switch {
-	case !x.active:
+	if !x.active {
 		return
+	}
+	if why == serverMalformed || why == tlsAlert {
+		x.logFailure("a server broke the protocol", err)
+	}
+	switch {
 	case x.tunnel:
 		x.fail(502, serverBroke)
 	case x.besides() && (u.open() || why != connectFailed && why != connectTimeout):
@@ -98,7 +102,7 @@ func (x *exchange) upstreamFailed(u upstream, err error) {
 		x.logFailure("connecting to a server failed", err)
 		x.tryNext() // nothing was sent
 	case x.responded || u.heard() || !x.replayable:
-		x.broken(why, err)
+		x.fail(statusOf(why), why)
 	case u.kept() && !x.retried:
 		// A kept connection that the server closed as the request was on its
 		// way (RFC 9112 section 9.3.1): a new one tells how the server is.
@@ -111,17 +115,9 @@ func (x *exchange) upstreamFailed(u upstream, err error) {
 		x.unmade = why
 		x.tryNext()
 	default:
-		x.broken(why, err)
+		x.fail(statusOf(why), why)
 	}
 	x.goOn()
-}
-
-// broken gives up an exchange that the server has failed.
-func (x *exchange) broken(why reason, err error) {
-	if why == serverMalformed || why == tlsAlert {
-		x.logFailure("a server broke the protocol", err)
-	}
-	x.fail(statusOf(why), why)
 }
 
 // besides reports whether the request goes by HTTP/1.1 to servers that speak

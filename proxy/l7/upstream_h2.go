@@ -38,6 +38,7 @@ type mux struct {
 	failure error // why it is gone; nil: it was ours to end
 
 	idle time.Duration // since when, if it is
+	last time.Duration // when anything came last
 
 	// Liveness (RFC 9113 section 6.7): what is silent for long is asked.
 	moved   time.Duration // when a response moved last
@@ -146,7 +147,7 @@ func (m *mux) Opened() {
 	}
 	config := http2.ClientConfig()
 	m.h2 = http2.NewClientConn(w.shared2, m.conn, &config, (*answers)(m))
-	m.idle, m.moved = w.loop.Now(), w.loop.Now()
+	m.idle, m.last, m.moved = w.loop.Now(), w.loop.Now(), w.loop.Now()
 	w.depth++
 	for _, s := range slices.Clone(m.streams) {
 		if s.m == m && s.hs == nil {
@@ -202,6 +203,7 @@ func (m *mux) Data(b []byte) {
 	case m.one != nil:
 		m.one.Data(b)
 	case !m.gone:
+		m.last = m.w.loop.Now()
 		m.w.depth++
 		err := m.h2.Feed(b, m.w.loop.Now())
 		m.w.depth--

@@ -393,12 +393,50 @@ func TestLiveness(t *testing.T) {
 	t.Run("no answer is the end", func(t *testing.T) {
 		r, c, s := waiting(t)
 		r.loop.Advance(pingAfter + pingWithin + 2*engineTick)
-		answer2(t, c, "502 ")
+		answer2(t, c, "504 ")
 		if !s.peer.Reset {
 			t.Error("the dead connection was not reset")
 		}
 		r.settled(t)
 	})
+}
+
+// A connection that may be dead gets no more requests, however short the pool
+// waits for a response.
+func TestAConnectionThatIsSilentIsLeft(t *testing.T) {
+	r := h2rig()
+	r.terms(func(t *pool.Terms) { t.HTTP2, t.Response = true, time.Second })
+	for i := range 2 {
+		c := r.client()
+		c.Write(post)
+		r.loop.Run()
+		s := r.server2(t, i)
+		r.loop.Advance(time.Second + engineTick)
+		answer2(t, c, "504 ")
+		s.want("POST/p:1 hello.:1 CANCEL:1 away:NO_ERROR")
+		if !s.peer.EOF {
+			t.Error("it was not closed")
+		}
+	}
+	// One that answers others lives.
+	late, quick := r.client(), r.client()
+	late.Write(post)
+	r.loop.Run()
+	s := r.server2(t, 2)
+	for stream := uint32(3); stream < 9; stream += 2 {
+		r.loop.Advance(time.Second / 4)
+		quick.Write(get)
+		r.loop.Run()
+		s.reply(stream)
+		answer2(t, quick, "200 OK\r\n")
+	}
+	r.loop.Advance(time.Second / 2)
+	answer2(t, late, "504 ")
+	quick.Write(get)
+	r.loop.Run()
+	s.reply(9)
+	answer2(t, quick, "200 OK\r\n")
+	r.settled(t)
 }
 
 func TestUpgradesGoByHTTP1(t *testing.T) {

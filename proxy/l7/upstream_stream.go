@@ -6,6 +6,7 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/l7/http2"
+	"github.com/pharos-lb/pharos/proxy/pool"
 )
 
 // serverStream is one request on an HTTP/2 connection to a server: an
@@ -178,9 +179,12 @@ func (s *serverStream) finish(_, whole bool) {
 
 // abort implements upstream.
 func (s *serverStream) abort() {
-	w := s.m.w
+	w, m := s.m.w, s.m
 	if s.hs != nil {
 		s.hs.Reset(http2.Cancel)
+		if s.x.outcome == pool.TimedOut && w.loop.Now()-m.last >= m.terms.Response {
+			m.leaving = true // it may be dead: the next request had better not wait there
+		}
 	}
 	s.detach()
 	w.recycle(s)

@@ -75,6 +75,9 @@ func (r *Response) parseLine(line []byte) (err *Error) {
 	return nil
 }
 
+// HasLength reports whether there was a Content-Length, 0 included.
+func (r *Response) HasLength() bool { return r.length >= 0 }
+
 // Make fills r in for a response that came by another version of HTTP, whose
 // codec has checked it. length is the value of Content-Length, -1 without one;
 // ended says that there is no body, whatever length says.
