@@ -32,6 +32,7 @@ type parts struct {
 	addrErr   error
 	applyErr  error
 	openErr   error
+	refuse    func(proxy.Config) error // what Apply does with a configuration
 	running   proxy.Config
 	finish    chan struct{} // FinishDrain returns when closed
 	accepts   uint64
@@ -129,6 +130,11 @@ func (f fakeProxy) FinishDrain(ctx context.Context) proxy.DrainReport {
 func (f fakeProxy) Apply(_ context.Context, c proxy.Config) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.refuse != nil {
+		if err := f.refuse(c); err != nil {
+			return err
+		}
+	}
 	if f.applyErr != nil && len(c.Listeners) > 0 {
 		return f.applyErr
 	}
