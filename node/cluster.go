@@ -13,7 +13,6 @@ import (
 	"github.com/pharos-lb/pharos/cluster/api"
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/cluster/fsm"
-	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/cluster/store"
 )
 
@@ -43,13 +42,13 @@ func (c clusterAPI) Leader() (name, address string) { return c.n.store.Leader() 
 
 func (c clusterAPI) Fault() error { return c.n.store.DiskFault() }
 
-// State has the configuration that runs here, if that is newer: after a restart
+// State has what runs here, if that is newer: after a restart
 // without a leader the log is not known to be committed, but what a node has
 // run was.
 func (c clusterAPI) State() fsm.State {
 	state := c.n.store.State()
-	if v := c.n.reconciler.View(); v.Version > state.Snapshot.Version {
-		state.Snapshot = registry.Snapshot{Version: v.Version, Config: v.Config}
+	if v := c.n.reconciler.View(); v.Revision > state.Revision {
+		state.Desired = v.Desired
 	}
 	return state
 }
@@ -90,8 +89,8 @@ type nodeAPI struct{ n *Node }
 
 func (a nodeAPI) Status(context.Context) *pharosv1.NodeStatusResponse { return a.n.status() }
 
-func (a nodeAPI) WaitApplied(ctx context.Context, version uint64) (applied uint64, applyError string, err error) {
-	applied, failure, err := a.n.reconciler.WaitApplied(ctx, version)
+func (a nodeAPI) WaitApplied(ctx context.Context, revision uint64) (applied uint64, applyError string, err error) {
+	applied, failure, err := a.n.reconciler.WaitApplied(ctx, revision)
 	if failure != nil {
 		applyError = failure.Error()
 	}

@@ -120,7 +120,7 @@ func (r *reconciler) Undrain(ctx context.Context) error {
 		switch {
 		case r.draining && r.running != nil:
 			r.drained = false
-			r.setAddresses(vipAddresses(r.running.Config))
+			r.setAddresses(vipAddresses(r.running.Snapshot.Config))
 			if err := r.serveAgain(runCtx); err != nil {
 				r.drained = true
 				r.setAddresses(nil)

@@ -17,8 +17,8 @@ import (
 
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/api"
+	"github.com/pharos-lb/pharos/cluster/fsm"
 	"github.com/pharos-lb/pharos/cluster/member"
-	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/cluster/security"
 	"github.com/pharos-lb/pharos/cluster/store"
 	"github.com/pharos-lb/pharos/proxy"
@@ -146,8 +146,8 @@ func (n *Node) newDataPlane() (err error) {
 		return err
 	}
 	n.reconciler = newReconciler(n.config, n.speaker, n.addrs, n.proxy, stateFiles{
-		open:         n.identity.OpenConfig,
-		saveApplied:  func(s registry.Snapshot) error { return store.SaveApplied(n.opts.Dir, s) },
+		secrets:      n.identity,
+		saveApplied:  func(d fsm.Desired) error { return store.SaveApplied(n.opts.Dir, d) },
 		saveDraining: func(d bool) error { return saveDraining(n.opts.Dir, d) },
 		draining:     draining,
 	}, n.logger)
@@ -270,6 +270,7 @@ func (n *Node) controlTasks() []task {
 		{"configuration watch", n.followStore},
 		{"heartbeat contents", n.describeToMembers},
 		{"metrics", n.serveMetrics},
+		{"shared keys", keeper{self: n.config.Name, cluster: n.store, secrets: n.identity, now: time.Now, logger: n.logger}.Run},
 	}
 }
 
@@ -282,22 +283,23 @@ func (n *Node) noteFailure(part string, err error) {
 
 // serveLastApplied makes a restarted node serve before it has found anybody.
 func (n *Node) serveLastApplied() {
-	snap, ok, err := store.LoadApplied(n.opts.Dir)
+	desired, ok, err := store.LoadApplied(n.opts.Dir)
 	if err != nil {
 		n.logger.Error("the last applied configuration cannot be read, waiting for the cluster's", "error", err)
 	}
 	if ok {
-		n.logger.Info("serving the last applied configuration", "version", snap.Version)
-		n.reconciler.Offer(snap)
+		n.logger.Info("serving the last applied configuration", "version", desired.Snapshot.Version)
+		n.reconciler.Offer(desired)
 	}
 }
 
-// followStore hands each new configuration to the reconciler.
+// followStore hands each change of what the cluster wants to the reconciler.
+// Before the first configuration there is nothing to do.
 func (n *Node) followStore(ctx context.Context) error {
 	for {
 		state, next := n.store.Watch()
 		if state.Snapshot.Version > 0 {
-			n.reconciler.Offer(state.Snapshot)
+			n.reconciler.Offer(state.Desired)
 		}
 		select {
 		case <-next:

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/cluster/fsm"
 	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/proxy"
 )
@@ -54,8 +55,8 @@ type reconciler struct {
 	addrs   addresses
 	proxy   dataPlane
 	logger  *slog.Logger
-	open    func(registry.Config) (registry.Config, error) // gives its private keys in clear
-	save    func(registry.Snapshot) error                  // keeps what runs, for the next start
+	secrets secrets
+	save    func(fsm.Desired) error // keeps what runs, for the next start
 	// saveDraining keeps whether an operator has drained the node.
 	saveDraining func(bool) error
 
@@ -63,11 +64,11 @@ type reconciler struct {
 	ended    chan struct{} // closed when Run has returned
 	// drainUnderWay admits one drain or undrain at a time.
 	drainUnderWay atomic.Bool
-	latest        chan registry.Snapshot // of size 1: only the newest matters
+	latest        chan fsm.Desired // of size 1: only the newest matters
 	view          atomic.Pointer[View]
 
-	running  *registry.Snapshot // nil: none yet
-	failed   *registry.Snapshot // newer than running, could not be applied
+	running  *fsm.Desired // nil: none yet
+	failed   *fsm.Desired // newer than running, could not be applied
 	failure  error
 	retryAt  time.Time
 	gates    map[string]Gate
@@ -90,15 +91,18 @@ const stepInterval = time.Second
 
 // View is what the reconciler shows to others. It is never changed.
 type View struct {
-	Version       uint64 // that runs; 0: none
-	Applied       bool   // a configuration runs
-	FailedVersion uint64 // that was tried and could not be applied; 0: none
-	Failure       error  // why
-	Config        registry.Config
-	Gates         map[string]Gate // by VIP
-	Draining      bool
-	Drained       bool
-	Warnings      []string
+	Version        uint64 // that runs; 0: none
+	Revision       uint64 // that runs; 0: none
+	Applied        bool   // a configuration runs
+	FailedRevision uint64 // that was tried and could not be applied; 0: none
+	FailedVersion  uint64 // of its configuration
+	Failure        error  // why
+	Config         registry.Config
+	Desired        fsm.Desired     // all that runs
+	Gates          map[string]Gate // by VIP
+	Draining       bool
+	Drained        bool
+	Warnings       []string
 
 	replaced chan struct{} // closed when a newer View is there
 }
@@ -106,9 +110,9 @@ type View struct {
 func newReconciler(self Config, speaker announcer, addrs addresses, dp dataPlane, files stateFiles, logger *slog.Logger) *reconciler {
 	r := &reconciler{
 		self: self, speaker: speaker, addrs: addrs, proxy: dp, logger: logger,
-		open: files.open, save: files.saveApplied, saveDraining: files.saveDraining,
+		secrets: files.secrets, save: files.saveApplied, saveDraining: files.saveDraining,
 		draining: files.draining, drained: files.draining,
-		requests: make(chan func(context.Context)), ended: make(chan struct{}), latest: make(chan registry.Snapshot, 1),
+		requests: make(chan func(context.Context)), ended: make(chan struct{}), latest: make(chan fsm.Desired, 1),
 		gates: make(map[string]Gate), vipError: make(map[netip.Addr]string),
 	}
 	r.view.Store(&View{replaced: make(chan struct{})})
@@ -129,8 +133,8 @@ func (r *reconciler) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case snap := <-latest:
-			r.adopt(ctx, snap)
+		case desired := <-latest:
+			r.adopt(ctx, desired)
 		case request := <-r.requests:
 			request(ctx)
 		case <-r.proxy.Changes():
@@ -138,18 +142,18 @@ func (r *reconciler) Run(ctx context.Context) error {
 		case <-r.timer.C:
 		}
 		if latest != nil && r.failed != nil && !time.Now().Before(r.retryAt) {
-			r.adopt(ctx, *r.failed)
+			r.try(ctx, *r.failed)
 		}
 		r.step(ctx)
 	}
 }
 
-// Offer hands over a configuration; only the newest offered is adopted. One
-// goroutine calls it.
-func (r *reconciler) Offer(snap registry.Snapshot) {
+// Offer hands over what the cluster wants; only the newest offered is adopted.
+// One goroutine calls it.
+func (r *reconciler) Offer(desired fsm.Desired) {
 	for {
 		select {
-		case r.latest <- snap:
+		case r.latest <- desired:
 			return
 		case <-r.latest:
 		}
@@ -159,20 +163,20 @@ func (r *reconciler) Offer(snap registry.Snapshot) {
 // View returns the present one.
 func (r *reconciler) View() *View { return r.view.Load() }
 
-// WaitApplied returns when the version, or a later one, runs or has failed.
-func (r *reconciler) WaitApplied(ctx context.Context, version uint64) (uint64, error, error) {
+// WaitApplied returns when the revision, or a later one, runs or has failed.
+func (r *reconciler) WaitApplied(ctx context.Context, revision uint64) (uint64, error, error) {
 	for {
 		v := r.View()
-		if v.Version >= version {
-			return v.Version, nil, nil
+		if v.Revision >= revision {
+			return v.Revision, nil, nil
 		}
-		if v.FailedVersion >= version {
-			return v.Version, v.Failure, nil
+		if v.FailedRevision >= revision {
+			return v.Revision, v.Failure, nil
 		}
 		select {
 		case <-v.replaced:
 		case <-ctx.Done():
-			return v.Version, nil, fmt.Errorf("wait for version %d, running %d: %w", version, v.Version, ctx.Err())
+			return v.Revision, nil, fmt.Errorf("wait for revision %d, running %d: %w", revision, v.Revision, ctx.Err())
 		}
 	}
 }
@@ -191,38 +195,79 @@ func (r *reconciler) do(ctx context.Context, f func(context.Context)) error {
 	return nil
 }
 
-// adopt makes a newer configuration run, whole or not at all. VIPs that go are
-// withdrawn before their listeners close; those that come are on the interface
-// before their listeners open, and are announced by the step that follows.
-func (r *reconciler) adopt(ctx context.Context, snap registry.Snapshot) {
-	if r.running != nil && snap.Version <= r.running.Version {
+// adopt makes what is newer run.
+func (r *reconciler) adopt(ctx context.Context, desired fsm.Desired) {
+	if r.running != nil && desired.Revision <= r.running.Revision {
 		return // the log is being replayed from before what we kept on disk
 	}
-	if err := r.carryOut(ctx, snap); err != nil {
-		if r.failed == nil || r.failed.Version != snap.Version || r.failure.Error() != err.Error() {
-			r.logger.Error("configuration could not be applied, the old one stays", "version", snap.Version, "error", err)
-		}
-		r.failed, r.failure, r.retryAt = &snap, err, time.Now().Add(retryInterval)
-		r.lastBGP = nil
-		return
-	}
-	r.running, r.failed, r.failure = &snap, nil, nil
-	if r.unsaved = r.save(snap); r.unsaved != nil {
-		r.logger.Error("configuration runs but could not be kept on disk", "version", snap.Version, "error", r.unsaved)
-	}
-	r.logger.Info("configuration applied", "version", snap.Version)
+	r.try(ctx, desired)
 }
 
-func (r *reconciler) carryOut(ctx context.Context, snap registry.Snapshot) error {
+// try makes a newer configuration run, whole or not at all. VIPs that go are
+// withdrawn before their listeners close; those that come are on the interface
+// before their listeners open, and are announced by the step that follows. Where
+// it cannot, an operator's word on servers and new shared keys hold all the same.
+func (r *reconciler) try(ctx context.Context, desired fsm.Desired) {
+	version := desired.Snapshot.Version
+	if err := r.carryOut(ctx, desired); err != nil {
+		first := r.failed == nil || r.failed.Revision != desired.Revision
+		if first || r.failure.Error() != err.Error() {
+			r.logger.Error("configuration could not be applied, the old one stays", "version", version, "revision", desired.Revision, "error", err)
+		}
+		r.failed, r.failure, r.retryAt = &desired, err, time.Now().Add(retryInterval)
+		r.lastBGP = nil
+		if first {
+			r.carryOutBeside(ctx, desired)
+		}
+		return
+	}
+	was := r.running
+	r.runs(desired)
+	r.failed, r.failure = nil, nil
+	if was == nil || was.Snapshot.Version != version {
+		r.logger.Info("configuration applied", "version", version, "revision", desired.Revision)
+	} else {
+		r.logger.Info("servers' states or shared keys applied", "version", version, "revision", desired.Revision)
+	}
+}
+
+// runs notes what runs now, and keeps it on disk.
+func (r *reconciler) runs(desired fsm.Desired) {
+	r.running = &desired
+	if r.unsaved = r.save(desired); r.unsaved != nil {
+		r.logger.Error("configuration runs but could not be kept on disk", "version", desired.Snapshot.Version, "error", r.unsaved)
+	}
+}
+
+// carryOutBeside makes run what stands beside a configuration that cannot be
+// applied, with the one that runs.
+func (r *reconciler) carryOutBeside(ctx context.Context, desired fsm.Desired) {
+	if r.running == nil {
+		return
+	}
+	mixed := beside(*r.running, desired)
+	pc, err := r.proxyConfig(mixed)
+	if err == nil {
+		err = r.proxy.Apply(ctx, pc)
+	}
+	if err != nil {
+		r.logger.Error("servers' states and shared keys could not be applied either", "revision", desired.Revision, "error", err)
+		return
+	}
+	r.runs(mixed)
+}
+
+func (r *reconciler) carryOut(ctx context.Context, desired fsm.Desired) error {
+	snap := desired.Snapshot
 	var before []netip.Addr
 	if r.running != nil {
-		before = vipAddresses(r.running.Config)
+		before = vipAddresses(r.running.Snapshot.Config)
 	}
 	after := vipAddresses(snap.Config)
 	gone := func(a netip.Addr) bool { return !slices.Contains(after, a) }
 	if slices.ContainsFunc(before, gone) {
-		state, err := bgpState(r.running.Config, r.self, func(vip string) bool {
-			return r.gates[vip].Open && !slices.ContainsFunc(vipOf(r.running.Config, vip).Addresses, gone)
+		state, err := bgpState(r.running.Snapshot.Config, r.self, func(vip string) bool {
+			return r.gates[vip].Open && !slices.ContainsFunc(vipOf(r.running.Snapshot.Config, vip).Addresses, gone)
 		})
 		if err != nil {
 			return fmt.Errorf("withdraw the VIPs that go: %w", err)
@@ -232,7 +277,7 @@ func (r *reconciler) carryOut(ctx context.Context, snap registry.Snapshot) error
 	if !r.drained {
 		r.setAddresses(append(slices.Clone(before), after...))
 	}
-	pc, err := r.proxyConfig(snap.Config)
+	pc, err := r.proxyConfig(desired)
 	if err == nil {
 		err = r.proxy.Apply(ctx, pc)
 	}
@@ -250,15 +295,11 @@ func (r *reconciler) carryOut(ctx context.Context, snap registry.Snapshot) error
 
 // proxyConfig is what the proxy should serve now: a drained node runs the
 // configuration, with its health checks, but accepts nothing.
-//
-// A key that this node cannot open is an error: nothing of the configuration is
-// served without it.
-func (r *reconciler) proxyConfig(c registry.Config) (proxy.Config, error) {
-	opened, err := r.open(c)
+func (r *reconciler) proxyConfig(desired fsm.Desired) (proxy.Config, error) {
+	pc, err := translate(desired, r.secrets)
 	if err != nil {
-		return proxy.Config{}, fmt.Errorf("open the private keys: %w", err)
+		return proxy.Config{}, err
 	}
-	pc := proxyConfig(opened)
 	if r.drained {
 		pc.Listeners = nil
 	}
@@ -267,7 +308,7 @@ func (r *reconciler) proxyConfig(c registry.Config) (proxy.Config, error) {
 
 // serveAgain has the proxy serve what runs, after a drain began or ended.
 func (r *reconciler) serveAgain(ctx context.Context) error {
-	pc, err := r.proxyConfig(r.running.Config)
+	pc, err := r.proxyConfig(*r.running)
 	if err != nil {
 		return err
 	}
@@ -309,7 +350,7 @@ func (r *reconciler) step(ctx context.Context) {
 	next := now.Add(stepInterval)
 	if r.running != nil {
 		if !r.drained && !r.stopping && !r.addressesWell() {
-			r.setAddresses(vipAddresses(r.running.Config)) // somebody removed one, or its obstacle
+			r.setAddresses(vipAddresses(r.running.Snapshot.Config)) // somebody removed one, or its obstacle
 		}
 		r.moveGates(r.proxy.Status(), now)
 		for _, g := range r.gates {
@@ -324,8 +365,8 @@ func (r *reconciler) step(ctx context.Context) {
 }
 
 func (r *reconciler) moveGates(status proxy.Status, now time.Time) {
-	gates := make(map[string]Gate, len(r.running.Config.VIPs))
-	for _, v := range r.running.Config.VIPs {
+	gates := make(map[string]Gate, len(r.running.Snapshot.Config.VIPs))
+	for _, v := range r.running.Snapshot.Config.VIPs {
 		was := r.gates[v.Name]
 		is := was.Step(r.observe(v, status), now)
 		gates[v.Name] = is
@@ -348,14 +389,14 @@ func reasonCodes(g Gate) []ReasonCode {
 func (r *reconciler) observe(v registry.VIP, status proxy.Status) Observation {
 	o := Observation{
 		Applied: true, Stopping: r.stopping, Draining: r.draining,
-		MinHealthy: v.MinHealthy, NextHops: nextHops(r.running.Config, r.self, v),
+		MinHealthy: v.MinHealthy, NextHops: nextHops(r.running.Snapshot.Config, r.self, v),
 	}
 	for _, a := range v.Addresses {
 		if text, ok := r.vipError[a]; ok {
 			o.AddressError = text
 		}
 	}
-	for _, l := range r.running.Config.Listeners {
+	for _, l := range r.running.Snapshot.Config.Listeners {
 		if l.VIP != v.Name {
 			continue
 		}
@@ -386,7 +427,7 @@ func (o *Observation) see(name string, pools []proxy.PoolStatus) {
 
 // announce hands the speaker what the gates allow, if that changed.
 func (r *reconciler) announce(ctx context.Context) {
-	state, err := bgpState(r.running.Config, r.self, func(vip string) bool { return r.gates[vip].Open })
+	state, err := bgpState(r.running.Snapshot.Config, r.self, func(vip string) bool { return r.gates[vip].Open })
 	if err != nil {
 		r.bgpError = err
 		return
@@ -421,10 +462,11 @@ func (r *reconciler) publish() {
 		Gates: r.gates, replaced: make(chan struct{}),
 	}
 	if r.running != nil {
-		v.Version, v.Applied, v.Config = r.running.Version, true, r.running.Config
+		v.Version, v.Revision, v.Applied = r.running.Snapshot.Version, r.running.Revision, true
+		v.Config, v.Desired = r.running.Snapshot.Config, *r.running
 	}
 	if r.failed != nil {
-		v.FailedVersion = r.failed.Version
+		v.FailedRevision, v.FailedVersion = r.failed.Revision, r.failed.Snapshot.Version
 	}
 	if r.unsaved != nil {
 		v.Warnings = append(v.Warnings, fmt.Sprintf("configuration %d is not kept on disk, a restart would serve an older one: %s", v.Version, r.unsaved))
@@ -448,8 +490,8 @@ func vipOf(c registry.Config, name string) registry.VIP {
 // stateFiles is what a node keeps of itself on disk, and how it reads what is
 // sealed in it.
 type stateFiles struct {
-	open         func(registry.Config) (registry.Config, error)
-	saveApplied  func(registry.Snapshot) error
+	secrets      secrets
+	saveApplied  func(fsm.Desired) error
 	saveDraining func(bool) error
 	draining     bool // as found at start
 }

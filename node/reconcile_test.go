@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/cluster/fsm"
 	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/proxy"
 )
@@ -31,6 +32,7 @@ type parts struct {
 	addrErr   error
 	applyErr  error
 	openErr   error
+	refuse    func(proxy.Config) error // what Apply does with a configuration
 	running   proxy.Config
 	finish    chan struct{} // FinishDrain returns when closed
 	accepts   uint64
@@ -46,11 +48,14 @@ func newParts() *parts {
 	return p
 }
 
-func (p *parts) open(c registry.Config) (registry.Config, error) {
+// OpenConfig and OpenSecret stand for an identity: nothing is sealed.
+func (p *parts) OpenConfig(c registry.Config) (registry.Config, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return c, p.openErr
 }
+
+func (p *parts) OpenSecret(_, sealed string) (string, error) { return sealed, nil }
 
 func (p *parts) note(format string, args ...any) {
 	p.journal = append(p.journal, fmt.Sprintf(format, args...))
@@ -125,6 +130,11 @@ func (f fakeProxy) FinishDrain(ctx context.Context) proxy.DrainReport {
 func (f fakeProxy) Apply(_ context.Context, c proxy.Config) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.refuse != nil {
+		if err := f.refuse(c); err != nil {
+			return err
+		}
+	}
 	if f.applyErr != nil && len(c.Listeners) > 0 {
 		return f.applyErr
 	}
@@ -154,8 +164,8 @@ func (f fakeProxy) Status() proxy.Status {
 func reconcilerFor(t *testing.T, p *parts, draining bool) *reconciler {
 	files := stateFiles{
 		draining:     draining,
-		open:         p.open,
-		saveApplied:  func(s registry.Snapshot) error { p.saved = append(p.saved, s.Version); return nil },
+		secrets:      p,
+		saveApplied:  func(d fsm.Desired) error { p.saved = append(p.saved, d.Revision); return nil },
 		saveDraining: func(d bool) error { p.drained = append(p.drained, d); return nil },
 	}
 	self := Config{Name: "n1", Addresses: addrs("10.0.1.2")}
@@ -168,7 +178,7 @@ func reconcilerFor(t *testing.T, p *parts, draining bool) *reconciler {
 }
 
 // oneVIP is a configuration of a VIP of the given name and address.
-func oneVIP(version uint64, names ...string) registry.Snapshot {
+func oneVIP(version uint64, names ...string) fsm.Desired {
 	c := registry.Config{
 		Neighbors: []registry.Neighbor{{Name: "tor", Address: netip.MustParseAddr("10.0.1.1"), ASN: 65000, LocalASN: 65010, Nodes: []string{"n1"}}},
 		Pools:     []registry.Pool{{Name: "app", Servers: []registry.Server{{Name: "b1", Address: netip.MustParseAddrPort("10.0.21.2:80")}}}},
@@ -177,7 +187,7 @@ func oneVIP(version uint64, names ...string) registry.Snapshot {
 		c.VIPs = append(c.VIPs, registry.VIP{Name: name, Addresses: addrs(fmt.Sprintf("198.51.100.%d", i+1)), Mode: registry.ModeBGP})
 		c.Listeners = append(c.Listeners, registry.Listener{Name: "http-" + name, VIP: name, Port: 80, Protocol: registry.ProtocolHTTP, Pool: "app"})
 	}
-	return registry.Snapshot{Version: version, Config: c}
+	return fsm.FromSnapshot(registry.Snapshot{Version: version, Config: c})
 }
 
 // take returns the journal so far and starts a new one.

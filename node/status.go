@@ -18,6 +18,7 @@ import (
 func describe(v *View, ps proxy.Status, sessions []bgp.SessionStatus) *pharosv1.NodeStatusResponse {
 	out := &pharosv1.NodeStatusResponse{
 		AppliedVersion: v.Version,
+		Revision:       v.Revision,
 		Draining:       v.Draining,
 		Connections:    int64(ps.Connections),
 		InFlight:       int64(ps.InFlight),
@@ -78,6 +79,7 @@ func describePool(p proxy.PoolStatus) *pharosv1.PoolStatus {
 			Name: s.Name, Address: s.Address.String(), Weight: int32(s.Weight), Backup: s.Backup, Healthy: s.Healthy,
 			Failures: int32(s.Failures), LastCheck: stamp(s.LastCheck), LastReason: s.LastReason,
 			InFlight: int64(s.InFlight), Connections: s.Connections,
+			Id: s.ID, State: s.State, Created: stamp(s.Created), EffectiveWeight: s.EffectiveWeight, EjectedUntil: stamp(s.EjectedUntil),
 		})
 	}
 	return out

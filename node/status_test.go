@@ -14,7 +14,7 @@ import (
 func TestDescribeNamesTheSessionsThatCarryAVIP(t *testing.T) {
 	snap := oneVIP(3, "a", "b")
 	now := time.Unix(1000, 0)
-	v := &View{Version: 3, Applied: true, Config: snap.Config, Gates: map[string]Gate{
+	v := &View{Version: 3, Applied: true, Config: snap.Snapshot.Config, Gates: map[string]Gate{
 		"a": {Open: true, Since: now},
 		"b": {Reasons: []Reason{{Code: ReasonDraining, Message: "m", Since: now}}},
 	}}

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -39,12 +38,9 @@ func (s *Server) Apply(ctx context.Context, request *pharosv1.ApplyRequest) (res
 	if n := len(request.GetDocument()); n > maxDocument {
 		return nil, status.Errorf(codes.InvalidArgument, "the document has %d bytes: at most %d are allowed", n, maxDocument)
 	}
-	timeout := defaultWait
-	if d := request.GetWaitTimeout(); d != nil {
-		timeout = d.AsDuration()
-		if timeout <= 0 || timeout > maxWait {
-			return nil, status.Errorf(codes.InvalidArgument, "wait timeout %v: more than 0 and at most %v are allowed", timeout, maxWait)
-		}
+	timeout, err := waitTimeout(request.GetWaitTimeout())
+	if err != nil {
+		return nil, err
 	}
 	config, err := s.parse(ctx, request.GetFile(), request.GetDocument())
 	if err != nil {
@@ -70,9 +66,21 @@ func (s *Server) Apply(ctx context.Context, request *pharosv1.ApplyRequest) (res
 	}
 	response.Version = result.Version
 	if request.GetWait() {
-		response.Nodes = s.waitApplied(ctx, result.Version, timeout)
+		response.Nodes = s.waitApplied(ctx, result.Revision, timeout)
 	}
 	return response, nil
+}
+
+// waitTimeout is how long a request that has the nodes waited for may take.
+func waitTimeout(asked *durationpb.Duration) (time.Duration, error) {
+	if asked == nil {
+		return defaultWait, nil
+	}
+	timeout := asked.AsDuration()
+	if timeout <= 0 || timeout > maxWait {
+		return 0, status.Errorf(codes.InvalidArgument, "wait timeout %v: more than 0 and at most %v are allowed", timeout, maxWait)
+	}
+	return timeout, nil
 }
 
 // largeDocument is from what size on documents are read one at a time: 16 MiB
@@ -109,8 +117,8 @@ func changes(from, to registry.Config) []*pharosv1.Change {
 	return list
 }
 
-// waitApplied asks all live members at once to say when they run a version.
-func (s *Server) waitApplied(ctx context.Context, version uint64, timeout time.Duration) []*pharosv1.NodeApplied {
+// waitApplied asks all live members at once to say when they run a revision.
+func (s *Server) waitApplied(ctx context.Context, revision uint64, timeout time.Duration) []*pharosv1.NodeApplied {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	members := s.live()
@@ -120,7 +128,7 @@ func (s *Server) waitApplied(ctx context.Context, version uint64, timeout time.D
 		asked.Go(func() {
 			start := time.Now()
 			answer := &pharosv1.NodeApplied{Node: member.Name}
-			if reason := s.waitOne(ctx, member, version); reason != nil {
+			if reason := s.waitOne(ctx, member, revision); reason != nil {
 				answer.Reason = reason.Error()
 			} else {
 				answer.Applied = true
@@ -134,7 +142,7 @@ func (s *Server) waitApplied(ctx context.Context, version uint64, timeout time.D
 }
 
 // waitOne waits for one member, as long as it is alive.
-func (s *Server) waitOne(ctx context.Context, member LiveMember, version uint64) error {
+func (s *Server) waitOne(ctx context.Context, member LiveMember, revision uint64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := make(chan struct{})
@@ -144,7 +152,7 @@ func (s *Server) waitOne(ctx context.Context, member LiveMember, version uint64)
 	}()
 	defer func() { cancel(nil); <-watch }()
 
-	applied, applyError, err := s.askApplied(ctx, member, version)
+	applied, applyError, err := s.askApplied(ctx, member, revision)
 	switch {
 	case err != nil && errors.Is(context.Cause(ctx), errDied):
 		return errDied
@@ -152,12 +160,12 @@ func (s *Server) waitOne(ctx context.Context, member LiveMember, version uint64)
 		return errors.New("it did not say so in time")
 	case err != nil:
 		return errors.New(status.Convert(err).Message())
-	case applied >= version:
+	case applied >= revision:
 		return nil
 	case applyError != "":
 		return errors.New(applyError)
 	default:
-		return fmt.Errorf("it runs version %d", applied)
+		return errors.New("it runs an older one")
 	}
 }
 
@@ -168,16 +176,16 @@ func late(err error) bool {
 	return code == codes.Canceled || code == codes.DeadlineExceeded
 }
 
-func (s *Server) askApplied(ctx context.Context, member LiveMember, version uint64) (uint64, string, error) {
+func (s *Server) askApplied(ctx context.Context, member LiveMember, revision uint64) (uint64, string, error) {
 	if member.Name == s.identity.Name() {
-		return s.node.WaitApplied(ctx, version)
+		return s.node.WaitApplied(ctx, revision)
 	}
 	conn, err := s.peers.conn(member.Name, member.Control)
 	if err != nil {
 		return 0, "", err
 	}
-	answer, err := pharosv1.NewPeerClient(conn).WaitApplied(ctx, &pharosv1.WaitAppliedRequest{Version: version}, grpc.WaitForReady(true))
-	return answer.GetAppliedVersion(), answer.GetApplyError(), err
+	answer, err := pharosv1.NewPeerClient(conn).WaitApplied(ctx, &pharosv1.WaitAppliedRequest{Revision: revision}, grpc.WaitForReady(true))
+	return answer.GetAppliedRevision(), answer.GetApplyError(), err
 }
 
 var errDied = errors.New("it is no longer alive")

@@ -67,7 +67,7 @@ func invalid(faults registry.Faults) error {
 func refused(err error) error {
 	code := codes.FailedPrecondition
 	switch {
-	case errors.Is(err, fsm.ErrMemberUnknown), errors.Is(err, fsm.ErrTokenUnknown):
+	case errors.Is(err, fsm.ErrMemberUnknown), errors.Is(err, fsm.ErrServerUnknown), errors.Is(err, fsm.ErrTokenUnknown):
 		code = codes.NotFound
 	case errors.Is(err, fsm.ErrNameTaken):
 		code = codes.AlreadyExists

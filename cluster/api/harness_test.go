@@ -156,17 +156,17 @@ func (n *fakeNode) Status(context.Context) *pharosv1.NodeStatusResponse {
 	return &pharosv1.NodeStatusResponse{Name: n.name}
 }
 
-func (n *fakeNode) WaitApplied(ctx context.Context, version uint64) (uint64, string, error) {
+func (n *fakeNode) WaitApplied(ctx context.Context, revision uint64) (uint64, string, error) {
 	for {
 		n.mu.Lock()
 		applyError, stuck := n.applyError, n.stuck
 		n.mu.Unlock()
 		state, changed := n.watch()
 		if applyError != "" {
-			return state.Snapshot.Version - 1, applyError, nil
+			return state.Revision - 1, applyError, nil
 		}
-		if !stuck && state.Snapshot.Version >= version {
-			return state.Snapshot.Version, "", nil
+		if !stuck && state.Revision >= revision {
+			return state.Revision, "", nil
 		}
 		select {
 		case <-changed:

@@ -39,11 +39,11 @@ func (s *Server) Submit(ctx context.Context, request *pharosv1.SubmitRequest) (*
 
 // WaitApplied implements pharosv1.PeerServer.
 func (s *Server) WaitApplied(ctx context.Context, request *pharosv1.WaitAppliedRequest) (*pharosv1.WaitAppliedResponse, error) {
-	applied, applyError, err := s.node.WaitApplied(ctx, request.GetVersion())
+	applied, applyError, err := s.node.WaitApplied(ctx, request.GetRevision())
 	if err != nil {
 		return nil, status.FromContextError(err).Err()
 	}
-	return &pharosv1.WaitAppliedResponse{AppliedVersion: applied, ApplyError: applyError}, nil
+	return &pharosv1.WaitAppliedResponse{AppliedRevision: applied, ApplyError: applyError}, nil
 }
 
 // NodeStatus implements pharosv1.PeerServer.

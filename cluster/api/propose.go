@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 
 	"google.golang.org/grpc/codes"
@@ -23,6 +24,10 @@ func (s *Server) propose(ctx context.Context, command fsm.Command) (fsm.Result, 
 		if faults := c.Config.ValidateWith(s.identity.OpenKey); len(faults) > 0 {
 			return fsm.Result{}, invalid(faults)
 		}
+		seeded := *c
+		seeded.Seed = make([]byte, seedBytes)
+		_, _ = rand.Read(seeded.Seed) // never fails
+		command.ApplyConfig = &seeded
 	}
 	result, err := s.cluster.Submit(ctx, command)
 	if errors.Is(err, fsm.ErrTooLarge) {
@@ -30,6 +35,9 @@ func (s *Server) propose(ctx context.Context, command fsm.Command) (fsm.Result, 
 	}
 	return result, err
 }
+
+// seedBytes is the length of ApplyConfig.Seed: as random as a UUID can be.
+const seedBytes = 16
 
 // unencoded is the status of a command that could not be encoded.
 func unencoded(err error) error {

@@ -54,9 +54,9 @@ type Cluster interface {
 type Node interface {
 	// Status is the node's word on itself.
 	Status(ctx context.Context) *pharosv1.NodeStatusResponse
-	// WaitApplied returns when the node runs the version or a later one, or
+	// WaitApplied returns when the node runs the revision or a later one, or
 	// has found that it cannot: then applyError says why. The error is ctx's.
-	WaitApplied(ctx context.Context, version uint64) (applied uint64, applyError string, err error)
+	WaitApplied(ctx context.Context, revision uint64) (applied uint64, applyError string, err error)
 	// Drain withdraws the node's VIPs, lets what is in flight finish until the
 	// deadline has passed, and closes its listeners.
 	Drain(ctx context.Context, deadline time.Duration) (*pharosv1.DrainResponse, error)

@@ -36,7 +36,7 @@ func repeatable(c fsm.Command) bool {
 	switch {
 	case c.ApplyConfig != nil:
 		return c.ApplyConfig.Base == nil
-	case c.PutMember != nil:
+	case c.PutMember != nil, c.OperateServers != nil:
 		return true
 	default:
 		return false

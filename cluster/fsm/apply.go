@@ -31,7 +31,7 @@ func (s State) Apply(c Command) (State, Result) {
 	if err != nil {
 		return s, s.refusal(err)
 	}
-	return next, Result{Version: next.Snapshot.Version}
+	return next, Result{Version: next.Snapshot.Version, Revision: next.Revision}
 }
 
 func (s State) apply(c Command) (State, error) {
@@ -41,13 +41,17 @@ func (s State) apply(c Command) (State, error) {
 	at := normal(c.At)
 	switch {
 	case c.ApplyConfig != nil:
-		return s.applyConfig(*c.ApplyConfig)
+		return s.applyConfig(*c.ApplyConfig, at)
 	case c.CreateToken != nil:
 		return s.createToken(*c.CreateToken, at)
 	case c.UseToken != nil:
 		return s.useToken(*c.UseToken, at)
 	case c.PutMember != nil:
 		return s.putMember(*c.PutMember, at)
+	case c.OperateServers != nil:
+		return s.operateServers(*c.OperateServers)
+	case c.PutKeys != nil:
+		return s.putKeys(*c.PutKeys)
 	default:
 		return s.removeMember(*c.RemoveMember)
 	}
@@ -56,7 +60,10 @@ func (s State) apply(c Command) (State, error) {
 // count is how many of the pointers are set.
 func (c Command) count() int {
 	n := 0
-	for _, set := range []bool{c.ApplyConfig != nil, c.CreateToken != nil, c.UseToken != nil, c.PutMember != nil, c.RemoveMember != nil} {
+	for _, set := range []bool{
+		c.ApplyConfig != nil, c.CreateToken != nil, c.UseToken != nil, c.PutMember != nil, c.RemoveMember != nil,
+		c.OperateServers != nil, c.PutKeys != nil,
+	} {
 		if set {
 			n++
 		}
@@ -64,7 +71,7 @@ func (c Command) count() int {
 	return n
 }
 
-func (s State) applyConfig(c ApplyConfig) (State, error) {
+func (s State) applyConfig(c ApplyConfig, at time.Time) (State, error) {
 	if c.Base != nil && *c.Base != s.Snapshot.Version {
 		return s, fmt.Errorf("%w: the change is for version %d, the present one is %d", ErrConflict, *c.Base, s.Snapshot.Version)
 	}
@@ -75,6 +82,8 @@ func (s State) applyConfig(c ApplyConfig) (State, error) {
 		return s, nil
 	}
 	s.Snapshot = registry.Snapshot{Version: s.Snapshot.Version + 1, Config: c.Config.Clone()}
+	s.Servers = serversOf(s.Snapshot.Config, s.Servers, c.Seed, at)
+	s.Revision++
 	return s, nil
 }
 
@@ -175,13 +184,14 @@ func invalid(format string, args ...any) error {
 // sentinels are the refusals that a Result can carry.
 func sentinels() []error {
 	return []error{
-		ErrConflict, ErrTokenUnknown, ErrTokenUsed, ErrTokenExpired, ErrNameTaken, ErrMemberUnknown, ErrUnknownCommand, ErrInvalid,
+		ErrConflict, ErrTokenUnknown, ErrTokenUsed, ErrTokenExpired, ErrNameTaken, ErrMemberUnknown,
+		ErrServerUnknown, ErrUnknownCommand, ErrInvalid,
 	}
 }
 
 // refusal is the result of a refused command.
 func (s State) refusal(err error) Result {
-	r := Result{Version: s.Snapshot.Version, Error: err.Error()}
+	r := Result{Version: s.Snapshot.Version, Revision: s.Revision, Error: err.Error()}
 	for _, sentinel := range sentinels() {
 		if errors.Is(err, sentinel) && err != sentinel {
 			r.Error, r.Detail = sentinel.Error(), err.Error()[len(sentinel.Error())+len(": "):]

@@ -14,11 +14,14 @@ import (
 // commands has one command of each kind.
 func commands() map[string]Command {
 	return map[string]Command{
-		"apply config":  {At: noon, By: "admin", ApplyConfig: &ApplyConfig{Config: config("web"), Base: ptr(uint64(0))}},
-		"create token":  {At: noon, CreateToken: &CreateToken{Token: Token{ID: "t1", Hash: hash("secret"), Expires: noon.Add(time.Hour)}}},
-		"use token":     {At: noon, UseToken: &UseToken{ID: "t1", Hash: hash("secret"), Node: "n2"}},
-		"put member":    {At: noon, PutMember: &PutMember{Name: "n1", Address: "10.0.0.11:7443"}},
-		"remove member": {At: noon, RemoveMember: &RemoveMember{Name: "n1"}},
+		"apply config":    {At: noon, By: "admin", ApplyConfig: &ApplyConfig{Config: config("web"), Base: ptr(uint64(0)), Seed: []byte{1, 2}}},
+		"create token":    {At: noon, CreateToken: &CreateToken{Token: Token{ID: "t1", Hash: hash("secret"), Expires: noon.Add(time.Hour)}}},
+		"use token":       {At: noon, UseToken: &UseToken{ID: "t1", Hash: hash("secret"), Node: "n2"}},
+		"put member":      {At: noon, PutMember: &PutMember{Name: "n1", Address: "10.0.0.11:7443"}},
+		"operate servers": {At: noon, By: "admin", OperateServers: &OperateServers{Servers: []string{"p/a"}, State: ptr(ServerReady), Weight: ptr(0)}},
+		"reset weight":    {At: noon, OperateServers: &OperateServers{Servers: []string{"p/a"}, ResetWeight: true}},
+		"put keys":        {At: noon, PutKeys: &PutKeys{Kind: TicketKeys, Base: 3, Keys: []Key{{ID: "k", Sealed: "sealed:v1:QQ==", Makes: true, Created: noon, Retired: noon}}}},
+		"remove member":   {At: noon, RemoveMember: &RemoveMember{Name: "n1"}},
 	}
 }
 
@@ -84,9 +87,9 @@ func TestACommandThatNoNodeWouldTakeIsNotWritten(t *testing.T) {
 
 func TestResultsSurviveForwarding(t *testing.T) {
 	for _, sentinel := range append(sentinels(), nil) {
-		want := Result{Version: 7}
+		want := Result{Version: 7, Revision: 9}
 		if sentinel != nil {
-			want = Result{Version: 7, Error: sentinel.Error(), Detail: "why"}
+			want = Result{Version: 7, Revision: 9, Error: sentinel.Error(), Detail: "why"}
 		}
 		data, err := EncodeResult(want)
 		if err != nil {

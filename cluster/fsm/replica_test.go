@@ -17,9 +17,11 @@ func genCommand(at time.Time) *rapid.Generator[Command] {
 	secret := rapid.SampledFrom([]string{"a", "b"})
 	return rapid.Custom(func(t *rapid.T) Command {
 		c := Command{At: at}
-		switch rapid.IntRange(0, 5).Draw(t, "kind") {
+		switch rapid.IntRange(0, 7).Draw(t, "kind") {
 		case 0:
 			c.ApplyConfig = &ApplyConfig{Config: config(rapid.SampledFrom([]string{"web", "mail", "NOT VALID"}).Draw(t, "vip"))}
+			c.ApplyConfig.Config.Pools = pools(rapid.SliceOfDistinct(rapid.SampledFrom([]string{"p/a", "p/b", "q/a"}), func(s string) string { return s }).Draw(t, "servers")...)
+			c.ApplyConfig.Seed = rapid.SliceOfN(rapid.Byte(), 0, 2).Draw(t, "seed")
 			if rapid.Bool().Draw(t, "conditional") {
 				c.ApplyConfig.Base = ptr(rapid.Uint64Range(0, 4).Draw(t, "base"))
 			}
@@ -32,6 +34,16 @@ func genCommand(at time.Time) *rapid.Generator[Command] {
 			c.UseToken = &UseToken{ID: id.Draw(t, "id"), Hash: hash(secret.Draw(t, "secret")), Node: node.Draw(t, "node")}
 		case 3:
 			c.PutMember = &PutMember{Name: node.Draw(t, "node"), Address: rapid.SampledFrom([]string{"10.0.0.1:7443", "[::1]:7443", "x"}).Draw(t, "address")}
+		case 5:
+			c.OperateServers = &OperateServers{Servers: rapid.SliceOfN(rapid.SampledFrom([]string{"p/a", "p/b", "q/a", "q/b"}), 0, 2).Draw(t, "servers")}
+			c.OperateServers.State = rapid.Ptr(rapid.SampledFrom([]ServerState{ServerReady, ServerDraining, ServerMaintenance, "lost"}), true).Draw(t, "state")
+			c.OperateServers.Weight = rapid.Ptr(rapid.IntRange(-1, 257), true).Draw(t, "weight")
+			c.OperateServers.ResetWeight = rapid.Bool().Draw(t, "reset")
+		case 6:
+			c.PutKeys = &PutKeys{Kind: rapid.SampledFrom([]KeyKind{TicketKeys, CookieKeys, "door"}).Draw(t, "kind of key"), Base: rapid.Uint64Range(0, 2).Draw(t, "base")}
+			for range rapid.IntRange(0, 2).Draw(t, "keys") {
+				c.PutKeys.Keys = append(c.PutKeys.Keys, Key{ID: "k", Sealed: rapid.SampledFrom([]string{"sealed:v1:QQ==", "clear"}).Draw(t, "key"), Created: at})
+			}
 		case 4:
 			c.RemoveMember = &RemoveMember{Name: node.Draw(t, "node")}
 		}
@@ -110,7 +122,17 @@ func TestReplicasAgree(t *testing.T) {
 func spoil(c Command) {
 	if c.ApplyConfig != nil {
 		c.ApplyConfig.Config.VIPs[0].Name = "spoiled"
+		clear(c.ApplyConfig.Seed)
 		c.ApplyConfig.Config.VIPs[0].Addresses[0] = c.ApplyConfig.Config.VIPs[0].Addresses[0].Next()
+	}
+	if o := c.OperateServers; o != nil {
+		clear(o.Servers)
+		if o.Weight != nil {
+			*o.Weight = 99
+		}
+	}
+	if c.PutKeys != nil {
+		clear(c.PutKeys.Keys)
 	}
 	if c.CreateToken != nil {
 		clear(c.CreateToken.Token.Hash)

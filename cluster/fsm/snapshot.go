@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
+
+	"github.com/pharos-lb/pharos/cluster/registry"
 )
 
 // A snapshot is a header and the state as JSON:
@@ -19,7 +22,7 @@ import (
 // Every format that was ever released stays readable: testdata has one of each.
 const (
 	snapshotMagic  = "PHAROSST"
-	snapshotFormat = 1
+	snapshotFormat = 2 // 1 had no revision, servers and keys
 	headerSize     = 8 + 4 + 8
 	maxSnapshot    = 256 << 20 // bytes of JSON; a document of registry.MaxDocument gives a few MiB
 )
@@ -60,7 +63,8 @@ func DecodeSnapshot(r io.Reader) (State, error) {
 	if string(head[:8]) != snapshotMagic {
 		return State{}, fmt.Errorf("read snapshot: it does not begin with %s: %w", snapshotMagic, ErrCorrupt)
 	}
-	if format := binary.BigEndian.Uint32(head[8:]); format != snapshotFormat {
+	format := binary.BigEndian.Uint32(head[8:])
+	if format == 0 || format > snapshotFormat {
 		return State{}, fmt.Errorf("read snapshot of format %d, this version knows %d: %w", format, snapshotFormat, ErrSnapshotFormat)
 	}
 	length := binary.BigEndian.Uint64(head[12:])
@@ -82,7 +86,16 @@ func DecodeSnapshot(r io.Reader) (State, error) {
 	if err := decodeJSON("snapshot", body, &s); err != nil {
 		return State{}, err
 	}
+	if format == 1 {
+		s.Desired = FromSnapshot(s.Snapshot)
+	}
 	return s, nil
+}
+
+// FromSnapshot is what a version made of a configuration that knew nothing
+// beside it: what the log of that version makes as well.
+func FromSnapshot(s registry.Snapshot) Desired {
+	return Desired{Snapshot: s, Revision: s.Version, Servers: serversOf(s.Config, nil, nil, time.Time{})}
 }
 
 func readFull(r io.Reader, into []byte, what string) error {

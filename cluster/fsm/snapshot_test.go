@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -15,8 +17,31 @@ import (
 	"github.com/pharos-lb/pharos/cluster/registry"
 )
 
-// fixture is the state that testdata has in each format: every field is set.
-func fixture(t testing.TB) State {
+// fixture is the state that testdata has of a format: every field is set that it
+// has. That of a later one is the one before, and more.
+func fixture(t testing.TB, format int) State {
+	t.Helper()
+	s := fixture1(t)
+	if format == 1 {
+		return s
+	}
+	cfg := s.Snapshot.Config.Clone()
+	cfg.Pools[0].Servers = append(cfg.Pools[0].Servers, registry.Server{Name: "s2", Address: netip.MustParseAddrPort("10.0.0.22:80"), Weight: ptr(3)})
+	for _, c := range []Command{
+		{At: noon.Add(time.Minute), ApplyConfig: &ApplyConfig{Config: cfg, Seed: []byte("seed")}},
+		{At: noon.Add(time.Minute), OperateServers: &OperateServers{Servers: []string{"p/s1"}, State: ptr(ServerDraining), Weight: ptr(7)}},
+		{At: noon.Add(time.Minute), PutKeys: &PutKeys{Kind: TicketKeys, Keys: []Key{{ID: "t", Sealed: "sealed:v1:QQ==", Makes: true, Created: noon, Retired: noon.Add(1)}}}},
+		{At: noon.Add(time.Minute), PutKeys: &PutKeys{Kind: CookieKeys, Keys: []Key{{ID: "c", Sealed: "sealed:v1:QkI=", Created: noon}}}},
+	} {
+		var r Result
+		if s, r = s.Apply(c); r.Err() != nil {
+			t.Fatal(r.Err())
+		}
+	}
+	return s
+}
+
+func fixture1(t testing.TB) State {
 	t.Helper()
 	cfg := config("web")
 	cfg.VIPs[0].Communities, cfg.VIPs[0].MinHealthy = []string{"65000:100"}, 1
@@ -62,7 +87,11 @@ func TestOldSnapshotsStayReadable(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := fixture(t); !bytes.Equal(snapshotOf(t, want), snapshotOf(t, s)) {
+			format, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(path), "snapshot-"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := fixture(t, format); !bytes.Equal(snapshotOf(t, want), snapshotOf(t, s)) {
 				t.Errorf("got\n%s\nwant\n%s", snapshotOf(t, s), snapshotOf(t, want))
 			}
 		})
@@ -152,6 +181,7 @@ func FuzzDecodeSnapshot(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add(data[headerSize:])
+	f.Add(snapshotOf(f, fixture(f, snapshotFormat)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		data = bytes.Clone(data)
 		// With the right checksum put in, the fuzzer gets past it.

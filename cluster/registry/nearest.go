@@ -1,5 +1,8 @@
 package registry
 
+// Nearest is the candidate that word was probably meant to be, or "".
+func Nearest(word string, candidates []string) string { return nearest(word, candidates) }
+
 // nearest is the candidate that word was probably meant to be, or "".
 func nearest(word string, candidates []string) string {
 	best, least := "", min(2, (len(word)+1)/3)+1

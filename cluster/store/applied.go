@@ -11,31 +11,32 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/pharos-lb/pharos/cluster/fsm"
 	"github.com/pharos-lb/pharos/cluster/registry"
 )
 
 // appliedFile is the form of applied.json.
 type appliedFile struct {
 	Format   int             `json:"format"`
-	SHA256   string          `json:"sha256"` // of the snapshot's bytes, hex
-	Snapshot json.RawMessage `json:"snapshot"`
+	SHA256   string          `json:"sha256"`             // of the bytes of what follows, hex
+	Snapshot json.RawMessage `json:"snapshot,omitempty"` // format 1: a registry.Snapshot
+	Desired  json.RawMessage `json:"desired,omitempty"`  // format 2: an fsm.Desired
 }
 
-const appliedFormat = 1
+const appliedFormat = 2
 
 func appliedName(dir string) string     { return filepath.Join(dir, "applied.json") }
 func appliedPrevName(dir string) string { return appliedName(dir) + ".prev" }
 
-// SaveApplied keeps the configuration that this node now runs, for its next
-// start. After a crash at any moment LoadApplied gives this one or the one
-// before.
-func SaveApplied(dir string, snap registry.Snapshot) error {
-	body, err := json.Marshal(snap)
+// SaveApplied keeps what this node now runs, for its next start. After a crash at
+// any moment LoadApplied gives this one or the one before.
+func SaveApplied(dir string, desired fsm.Desired) error {
+	body, err := json.Marshal(desired)
 	if err != nil {
 		return fmt.Errorf("save the applied configuration: %w", err)
 	}
 	sum := sha256.Sum256(body)
-	data, err := json.Marshal(appliedFile{Format: appliedFormat, SHA256: hex.EncodeToString(sum[:]), Snapshot: body})
+	data, err := json.Marshal(appliedFile{Format: appliedFormat, SHA256: hex.EncodeToString(sum[:]), Desired: body})
 	if err != nil {
 		return fmt.Errorf("save the applied configuration: %w", err)
 	}
@@ -56,14 +57,14 @@ func SaveApplied(dir string, snap registry.Snapshot) error {
 // LoadApplied gives what SaveApplied kept. The bool says that there is
 // something; with a *CorruptError beside it, that is the one saved before. The
 // caller reports the error, and goes on with what there is.
-func LoadApplied(dir string) (registry.Snapshot, bool, error) {
-	snap, found, err := readApplied(appliedName(dir))
+func LoadApplied(dir string) (fsm.Desired, bool, error) {
+	desired, found, err := readApplied(appliedName(dir))
 	if found && err == nil {
-		return snap, true, nil
+		return desired, true, nil
 	}
 	prev, prevFound, prevErr := readApplied(appliedPrevName(dir))
 	if !prevFound || prevErr != nil {
-		return registry.Snapshot{}, false, errors.Join(err, prevErr)
+		return fsm.Desired{}, false, errors.Join(err, prevErr)
 	}
 	if !found {
 		err = &CorruptError{
@@ -74,38 +75,46 @@ func LoadApplied(dir string) (registry.Snapshot, bool, error) {
 	return prev, true, err
 }
 
-func readApplied(name string) (registry.Snapshot, bool, error) {
+func readApplied(name string) (fsm.Desired, bool, error) {
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return registry.Snapshot{}, false, nil
+		return fsm.Desired{}, false, nil
 	}
 	if err != nil {
-		return registry.Snapshot{}, true, fmt.Errorf("read the applied configuration: %w", err)
+		return fsm.Desired{}, true, fmt.Errorf("read the applied configuration: %w", err)
 	}
-	snap, err := decodeApplied(data)
+	desired, err := decodeApplied(data)
 	if err != nil {
-		return registry.Snapshot{}, true, &CorruptError{
+		return fsm.Desired{}, true, &CorruptError{
 			File: name, Reason: err.Error(),
 			Remedy: "nothing need be done: it is written anew with the next configuration",
 		}
 	}
-	return snap, true, nil
+	return desired, true, nil
 }
 
-func decodeApplied(data []byte) (registry.Snapshot, error) {
+func decodeApplied(data []byte) (fsm.Desired, error) {
 	var f appliedFile
 	if err := json.Unmarshal(data, &f); err != nil {
-		return registry.Snapshot{}, err
+		return fsm.Desired{}, err
 	}
-	if f.Format != appliedFormat {
-		return registry.Snapshot{}, fmt.Errorf("format %d is unknown", f.Format)
+	body := f.Desired
+	switch f.Format {
+	case 1:
+		body = f.Snapshot
+	case appliedFormat:
+	default:
+		return fsm.Desired{}, fmt.Errorf("format %d is unknown", f.Format)
 	}
-	if sum := sha256.Sum256(f.Snapshot); hex.EncodeToString(sum[:]) != f.SHA256 {
-		return registry.Snapshot{}, errChecksum
+	if sum := sha256.Sum256(body); hex.EncodeToString(sum[:]) != f.SHA256 {
+		return fsm.Desired{}, errChecksum
 	}
-	var snap registry.Snapshot
-	if err := json.Unmarshal(f.Snapshot, &snap); err != nil {
-		return registry.Snapshot{}, err
+	if f.Format == 1 {
+		var snap registry.Snapshot
+		err := json.Unmarshal(body, &snap)
+		return fsm.FromSnapshot(snap), err
 	}
-	return snap, nil
+	var desired fsm.Desired
+	err := json.Unmarshal(body, &desired)
+	return desired, err
 }

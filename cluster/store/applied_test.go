@@ -1,7 +1,9 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"testing"
@@ -10,12 +12,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/pharos-lb/pharos/cluster/fsm"
 	"github.com/pharos-lb/pharos/cluster/registry"
 )
 
-func snapshot(version uint64) registry.Snapshot {
+func snapshot(version uint64) fsm.Desired {
 	weight := 3
-	return registry.Snapshot{Version: version, Config: registry.Config{
+	snap := registry.Snapshot{Version: version, Config: registry.Config{
 		VIPs: []registry.VIP{{Name: "web", Mode: registry.ModeBGP, Addresses: []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("2001:db8::1")}}},
 		Pools: []registry.Pool{{
 			Name: "p", Balance: registry.BalanceRoundRobin,
@@ -23,6 +26,28 @@ func snapshot(version uint64) registry.Snapshot {
 			Servers:     []registry.Server{{Name: "s", Address: netip.MustParseAddrPort("10.0.0.1:80"), Weight: &weight}},
 		}},
 	}}
+	return fsm.Desired{
+		Snapshot: snap, Revision: version + 7,
+		Servers: map[string]fsm.Server{"p/s": {ID: "u", Created: time.Unix(1, 0).UTC(), State: fsm.ServerDraining, Weight: &weight}},
+		Keys:    map[fsm.KeyKind]fsm.KeySet{fsm.TicketKeys: {Version: 1, Keys: []fsm.Key{{ID: "k", Sealed: "sealed:v1:QQ==", Makes: true, Created: time.Unix(2, 0).UTC()}}}},
+	}
+}
+
+// The first version kept the configuration alone.
+func TestAppliedOfTheFirstFormatIsRead(t *testing.T) {
+	dir := t.TempDir()
+	const text = `{"format":1,"sha256":"%x","snapshot":%s}`
+	const body = `{"version":4,"config":{"vips":null,"neighbors":null,"listeners":null,"pools":[{"name":"p","balance":"round_robin","servers":[{"name":"s","address":"10.0.0.1:80","weight":3}]}]}}`
+	if err := os.WriteFile(appliedName(dir), fmt.Appendf(nil, text, sha256.Sum256([]byte(body)), body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, found, err := LoadApplied(dir)
+	if !found || err != nil {
+		t.Fatal(found, err)
+	}
+	if got.Snapshot.Version != 4 || got.Revision != 4 || got.Snapshot.Config.Pools[0].Name != "p" || got.Servers["p/s"].ID == "" {
+		t.Errorf("got %+v", got)
+	}
 }
 
 func TestAppliedIsKept(t *testing.T) {
@@ -58,7 +83,7 @@ func TestAppliedFallsBackToTheOneBefore(t *testing.T) {
 		"cut in half":    func(b []byte) []byte { return b[:len(b)/2] },
 		"empty":          func([]byte) []byte { return nil },
 		"other JSON":     func([]byte) []byte { return []byte(`{"format":1,"snapshot":{}}`) },
-		"a later format": func([]byte) []byte { return []byte(`{"format":2}`) },
+		"a later format": func([]byte) []byte { return []byte(`{"format":3}`) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -73,19 +98,19 @@ func TestAppliedFallsBackToTheOneBefore(t *testing.T) {
 			if !errors.As(err, &damaged) || damaged.File != appliedName(dir) {
 				t.Errorf("error %v, want a CorruptError for %s", err, appliedName(dir))
 			}
-			if !found || got.Version != 1 {
-				t.Errorf("found %v, version %d; want the one before, 1", found, got.Version)
+			if !found || got.Snapshot.Version != 1 {
+				t.Errorf("found %v, version %d; want the one before, 1", found, got.Snapshot.Version)
 			}
 
 			// The next one saved does not push the good one out.
 			if err := SaveApplied(dir, snapshot(3)); err != nil {
 				t.Fatal(err)
 			}
-			if got, found, err := LoadApplied(dir); !found || err != nil || got.Version != 3 {
-				t.Errorf("after the next: version %d, %v, %v", got.Version, found, err)
+			if got, found, err := LoadApplied(dir); !found || err != nil || got.Snapshot.Version != 3 {
+				t.Errorf("after the next: version %d, %v, %v", got.Snapshot.Version, found, err)
 			}
-			if got, found, err := readApplied(appliedPrevName(dir)); !found || err != nil || got.Version != 1 {
-				t.Errorf("the one before: version %d, %v, %v", got.Version, found, err)
+			if got, found, err := readApplied(appliedPrevName(dir)); !found || err != nil || got.Snapshot.Version != 1 {
+				t.Errorf("the one before: version %d, %v, %v", got.Snapshot.Version, found, err)
 			}
 		})
 	}
@@ -114,8 +139,8 @@ func TestAppliedFallsBackToTheOneBefore(t *testing.T) {
 		if err := os.Remove(appliedName(dir)); err != nil {
 			t.Fatal(err)
 		}
-		if got, found, err := LoadApplied(dir); !found || err == nil || got.Version != 1 {
-			t.Errorf("version %d, %v, %v; want 1, and an error that says so", got.Version, found, err)
+		if got, found, err := LoadApplied(dir); !found || err == nil || got.Snapshot.Version != 1 {
+			t.Errorf("version %d, %v, %v; want 1, and an error that says so", got.Snapshot.Version, found, err)
 		}
 	})
 }
@@ -131,6 +156,7 @@ func FuzzDecodeApplied(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"format":1,"sha256":"","snapshot":{}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		snap, err := decodeApplied(data)
 		if err != nil {

@@ -754,6 +754,7 @@ type NodeStatusResponse struct {
 	InFlight        int64                  `protobuf:"varint,12,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
 	Warnings        []string               `protobuf:"bytes,13,rep,name=warnings,proto3" json:"warnings,omitempty"` // a full disk, a clock far off, ...
 	HasLeader       bool                   `protobuf:"varint,14,opt,name=has_leader,json=hasLeader,proto3" json:"has_leader,omitempty"`
+	Revision        uint64                 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"` // that runs here
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -884,6 +885,13 @@ func (x *NodeStatusResponse) GetHasLeader() bool {
 		return x.HasLeader
 	}
 	return false
+}
+
+func (x *NodeStatusResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 type Reason struct {
@@ -1291,19 +1299,24 @@ func (x *PoolStatus) GetServers() []*ServerStatus {
 }
 
 type ServerStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Weight        int32                  `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
-	Backup        bool                   `protobuf:"varint,4,opt,name=backup,proto3" json:"backup,omitempty"`
-	Healthy       bool                   `protobuf:"varint,5,opt,name=healthy,proto3" json:"healthy,omitempty"`
-	Failures      int32                  `protobuf:"varint,6,opt,name=failures,proto3" json:"failures,omitempty"`
-	LastCheck     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_check,json=lastCheck,proto3" json:"last_check,omitempty"`
-	LastReason    string                 `protobuf:"bytes,8,opt,name=last_reason,json=lastReason,proto3" json:"last_reason,omitempty"`
-	InFlight      int64                  `protobuf:"varint,9,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
-	Connections   uint64                 `protobuf:"varint,10,opt,name=connections,proto3" json:"connections,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address         string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Weight          int32                  `protobuf:"varint,3,opt,name=weight,proto3" json:"weight,omitempty"`
+	Backup          bool                   `protobuf:"varint,4,opt,name=backup,proto3" json:"backup,omitempty"`
+	Healthy         bool                   `protobuf:"varint,5,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	Failures        int32                  `protobuf:"varint,6,opt,name=failures,proto3" json:"failures,omitempty"`
+	LastCheck       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_check,json=lastCheck,proto3" json:"last_check,omitempty"`
+	LastReason      string                 `protobuf:"bytes,8,opt,name=last_reason,json=lastReason,proto3" json:"last_reason,omitempty"`
+	InFlight        int64                  `protobuf:"varint,9,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	Connections     uint64                 `protobuf:"varint,10,opt,name=connections,proto3" json:"connections,omitempty"`
+	Id              string                 `protobuf:"bytes,11,opt,name=id,proto3" json:"id,omitempty"`       // a UUID
+	State           string                 `protobuf:"bytes,12,opt,name=state,proto3" json:"state,omitempty"` // HEALTHY, UNHEALTHY, DRAINING or MAINTENANCE
+	Created         *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=created,proto3" json:"created,omitempty"`
+	EffectiveWeight float64                `protobuf:"fixed64,14,opt,name=effective_weight,json=effectiveWeight,proto3" json:"effective_weight,omitempty"` // the weight times the factor of a slow start; 0 while it takes no new work
+	EjectedUntil    *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=ejected_until,json=ejectedUntil,proto3" json:"ejected_until,omitempty"`            // absent: it is not ejected
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ServerStatus) Reset() {
@@ -1404,6 +1417,41 @@ func (x *ServerStatus) GetConnections() uint64 {
 		return x.Connections
 	}
 	return 0
+}
+
+func (x *ServerStatus) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServerStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ServerStatus) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *ServerStatus) GetEffectiveWeight() float64 {
+	if x != nil {
+		return x.EffectiveWeight
+	}
+	return 0
+}
+
+func (x *ServerStatus) GetEjectedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EjectedUntil
+	}
+	return nil
 }
 
 type ExplainRequest struct {
@@ -2222,16 +2270,518 @@ func (*RegisterResponse) Descriptor() ([]byte, []int) {
 	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
 }
 
+type ListServersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pool          string                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"` // empty: of all pools
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"` // empty: as all live nodes see them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServersRequest) Reset() {
+	*x = ListServersRequest{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServersRequest) ProtoMessage() {}
+
+func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServersRequest.ProtoReflect.Descriptor instead.
+func (*ListServersRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ListServersRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *ListServersRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type ListServersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []*Server              `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	Unasked       []*Unasked             `protobuf:"bytes,2,rep,name=unasked,proto3" json:"unasked,omitempty"`    // the nodes that gave no answer
+	Revision      uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"` // of what the asked node knows
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListServersResponse) Reset() {
+	*x = ListServersResponse{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListServersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListServersResponse) ProtoMessage() {}
+
+func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListServersResponse.ProtoReflect.Descriptor instead.
+func (*ListServersResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ListServersResponse) GetServers() []*Server {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *ListServersResponse) GetUnasked() []*Unasked {
+	if x != nil {
+		return x.Unasked
+	}
+	return nil
+}
+
+func (x *ListServersResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// Server is a server of the configuration, and how the nodes see it.
+type Server struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Id               string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // a UUID, kept as long as the configuration has pool and name
+	Pool             string                 `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	Name             string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Address          string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"` // an IP address
+	Port             uint32                 `protobuf:"varint,5,opt,name=port,proto3" json:"port,omitempty"`
+	Weight           int32                  `protobuf:"varint,6,opt,name=weight,proto3" json:"weight,omitempty"` // that is to hold: an operator's, or the configured one
+	ConfiguredWeight int32                  `protobuf:"varint,7,opt,name=configured_weight,json=configuredWeight,proto3" json:"configured_weight,omitempty"`
+	Backup           bool                   `protobuf:"varint,8,opt,name=backup,proto3" json:"backup,omitempty"`
+	OperatorState    string                 `protobuf:"bytes,9,opt,name=operator_state,json=operatorState,proto3" json:"operator_state,omitempty"` // READY, DRAINING or MAINTENANCE
+	Created          *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created,proto3" json:"created,omitempty"`
+	Nodes            []*ServerOnNode        `protobuf:"bytes,11,rep,name=nodes,proto3" json:"nodes,omitempty"` // in the order of their names
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Server) Reset() {
+	*x = Server{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Server) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Server) ProtoMessage() {}
+
+func (x *Server) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Server.ProtoReflect.Descriptor instead.
+func (*Server) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Server) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Server) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *Server) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Server) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Server) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Server) GetWeight() int32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *Server) GetConfiguredWeight() int32 {
+	if x != nil {
+		return x.ConfiguredWeight
+	}
+	return 0
+}
+
+func (x *Server) GetBackup() bool {
+	if x != nil {
+		return x.Backup
+	}
+	return false
+}
+
+func (x *Server) GetOperatorState() string {
+	if x != nil {
+		return x.OperatorState
+	}
+	return ""
+}
+
+func (x *Server) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *Server) GetNodes() []*ServerOnNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// ServerOnNode is a server as one node sees it.
+type ServerOnNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Status        *ServerStatus          `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // absent: the node does not have it yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerOnNode) Reset() {
+	*x = ServerOnNode{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerOnNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerOnNode) ProtoMessage() {}
+
+func (x *ServerOnNode) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerOnNode.ProtoReflect.Descriptor instead.
+func (*ServerOnNode) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ServerOnNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ServerOnNode) GetStatus() *ServerStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+type Unasked struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unasked) Reset() {
+	*x = Unasked{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unasked) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unasked) ProtoMessage() {}
+
+func (x *Unasked) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unasked.ProtoReflect.Descriptor instead.
+func (*Unasked) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Unasked) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Unasked) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type OperateServersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []string               `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`                             // POOL/SERVER
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                                 // READY, DRAINING or MAINTENANCE; empty: stays
+	Weight        *int32                 `protobuf:"varint,3,opt,name=weight,proto3,oneof" json:"weight,omitempty"`                        // 0 to 256; not set: stays
+	ResetWeight   bool                   `protobuf:"varint,4,opt,name=reset_weight,json=resetWeight,proto3" json:"reset_weight,omitempty"` // back to the configured one
+	Wait          bool                   `protobuf:"varint,5,opt,name=wait,proto3" json:"wait,omitempty"`                                  // answer when every live node does it
+	UntilIdle     bool                   `protobuf:"varint,6,opt,name=until_idle,json=untilIdle,proto3" json:"until_idle,omitempty"`       // with wait: and nothing is in flight to them
+	WaitTimeout   *durationpb.Duration   `protobuf:"bytes,7,opt,name=wait_timeout,json=waitTimeout,proto3" json:"wait_timeout,omitempty"`  // default 10s
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperateServersRequest) Reset() {
+	*x = OperateServersRequest{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperateServersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperateServersRequest) ProtoMessage() {}
+
+func (x *OperateServersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateServersRequest.ProtoReflect.Descriptor instead.
+func (*OperateServersRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *OperateServersRequest) GetServers() []string {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *OperateServersRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *OperateServersRequest) GetWeight() int32 {
+	if x != nil && x.Weight != nil {
+		return *x.Weight
+	}
+	return 0
+}
+
+func (x *OperateServersRequest) GetResetWeight() bool {
+	if x != nil {
+		return x.ResetWeight
+	}
+	return false
+}
+
+func (x *OperateServersRequest) GetWait() bool {
+	if x != nil {
+		return x.Wait
+	}
+	return false
+}
+
+func (x *OperateServersRequest) GetUntilIdle() bool {
+	if x != nil {
+		return x.UntilIdle
+	}
+	return false
+}
+
+func (x *OperateServersRequest) GetWaitTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.WaitTimeout
+	}
+	return nil
+}
+
+type OperateServersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Revision      uint64                 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	Servers       []*Server              `protobuf:"bytes,2,rep,name=servers,proto3" json:"servers,omitempty"`                    // after the change, without nodes
+	Nodes         []*NodeApplied         `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`                        // with wait: each live node
+	InFlight      int64                  `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"` // with until_idle: what was left at the end
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperateServersResponse) Reset() {
+	*x = OperateServersResponse{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperateServersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperateServersResponse) ProtoMessage() {}
+
+func (x *OperateServersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperateServersResponse.ProtoReflect.Descriptor instead.
+func (*OperateServersResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *OperateServersResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *OperateServersResponse) GetServers() []*Server {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *OperateServersResponse) GetNodes() []*NodeApplied {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *OperateServersResponse) GetInFlight() int64 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
 type WaitAppliedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Revision      uint64                 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WaitAppliedRequest) Reset() {
 	*x = WaitAppliedRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2793,7 @@ func (x *WaitAppliedRequest) String() string {
 func (*WaitAppliedRequest) ProtoMessage() {}
 
 func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,27 +2806,27 @@ func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedRequest.ProtoReflect.Descriptor instead.
 func (*WaitAppliedRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{43}
 }
 
-func (x *WaitAppliedRequest) GetVersion() uint64 {
+func (x *WaitAppliedRequest) GetRevision() uint64 {
 	if x != nil {
-		return x.Version
+		return x.Revision
 	}
 	return 0
 }
 
 type WaitAppliedResponse struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	AppliedVersion uint64                 `protobuf:"varint,1,opt,name=applied_version,json=appliedVersion,proto3" json:"applied_version,omitempty"`
-	ApplyError     string                 `protobuf:"bytes,2,opt,name=apply_error,json=applyError,proto3" json:"apply_error,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	ApplyError      string                 `protobuf:"bytes,2,opt,name=apply_error,json=applyError,proto3" json:"apply_error,omitempty"`
+	AppliedRevision uint64                 `protobuf:"varint,3,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *WaitAppliedResponse) Reset() {
 	*x = WaitAppliedResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2838,7 @@ func (x *WaitAppliedResponse) String() string {
 func (*WaitAppliedResponse) ProtoMessage() {}
 
 func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,14 +2851,7 @@ func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedResponse.ProtoReflect.Descriptor instead.
 func (*WaitAppliedResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
-}
-
-func (x *WaitAppliedResponse) GetAppliedVersion() uint64 {
-	if x != nil {
-		return x.AppliedVersion
-	}
-	return 0
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WaitAppliedResponse) GetApplyError() string {
@@ -2316,6 +2859,13 @@ func (x *WaitAppliedResponse) GetApplyError() string {
 		return x.ApplyError
 	}
 	return ""
+}
+
+func (x *WaitAppliedResponse) GetAppliedRevision() uint64 {
+	if x != nil {
+		return x.AppliedRevision
+	}
+	return 0
 }
 
 type SubmitRequest struct {
@@ -2327,7 +2877,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2889,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2902,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SubmitRequest) GetCommand() []byte {
@@ -2372,7 +2922,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2934,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2947,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SubmitResponse) GetIndex() uint64 {
@@ -2424,7 +2974,7 @@ type ExpelRequest struct {
 
 func (x *ExpelRequest) Reset() {
 	*x = ExpelRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2986,7 @@ func (x *ExpelRequest) String() string {
 func (*ExpelRequest) ProtoMessage() {}
 
 func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +2999,7 @@ func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelRequest.ProtoReflect.Descriptor instead.
 func (*ExpelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExpelRequest) GetName() string {
@@ -2474,7 +3024,7 @@ type ExpelResponse struct {
 
 func (x *ExpelResponse) Reset() {
 	*x = ExpelResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2486,7 +3036,7 @@ func (x *ExpelResponse) String() string {
 func (*ExpelResponse) ProtoMessage() {}
 
 func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2499,7 +3049,7 @@ func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelResponse.ProtoReflect.Descriptor instead.
 func (*ExpelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{48}
 }
 
 var File_cluster_api_pharosv1_pharos_proto protoreflect.FileDescriptor
@@ -2552,7 +3102,7 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\amembers\x18\x02 \x03(\v2\x11.pharos.v1.MemberR\amembers\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\tR\x06leader\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\"\x13\n" +
-	"\x11NodeStatusRequest\"\xaf\x04\n" +
+	"\x11NodeStatusRequest\"\xcb\x04\n" +
 	"\x12NodeStatusResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x10software_version\x18\x02 \x01(\tR\x0fsoftwareVersion\x124\n" +
@@ -2570,7 +3120,8 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\tin_flight\x18\f \x01(\x03R\binFlight\x12\x1a\n" +
 	"\bwarnings\x18\r \x03(\tR\bwarnings\x12\x1d\n" +
 	"\n" +
-	"has_leader\x18\x0e \x01(\bR\thasLeader\"h\n" +
+	"has_leader\x18\x0e \x01(\bR\thasLeader\x12\x1a\n" +
+	"\brevision\x18\x0f \x01(\x04R\brevision\"h\n" +
 	"\x06Reason\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
@@ -2607,7 +3158,7 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"PoolStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\ahealthy\x18\x02 \x01(\x05R\ahealthy\x121\n" +
-	"\aservers\x18\x03 \x03(\v2\x17.pharos.v1.ServerStatusR\aservers\"\xbd\x02\n" +
+	"\aservers\x18\x03 \x03(\v2\x17.pharos.v1.ServerStatusR\aservers\"\x85\x04\n" +
 	"\fServerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
@@ -2621,7 +3172,12 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"lastReason\x12\x1b\n" +
 	"\tin_flight\x18\t \x01(\x03R\binFlight\x12 \n" +
 	"\vconnections\x18\n" +
-	" \x01(\x04R\vconnections\"\"\n" +
+	" \x01(\x04R\vconnections\x12\x0e\n" +
+	"\x02id\x18\v \x01(\tR\x02id\x12\x14\n" +
+	"\x05state\x18\f \x01(\tR\x05state\x124\n" +
+	"\acreated\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12)\n" +
+	"\x10effective_weight\x18\x0e \x01(\x01R\x0feffectiveWeight\x12?\n" +
+	"\rejected_until\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\fejectedUntil\"\"\n" +
 	"\x0eExplainRequest\x12\x10\n" +
 	"\x03vip\x18\x01 \x01(\tR\x03vip\"C\n" +
 	"\x0fExplainResponse\x120\n" +
@@ -2668,13 +3224,54 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\x0fRegisterRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0fcontrol_address\x18\x02 \x01(\tR\x0econtrolAddress\"\x12\n" +
-	"\x10RegisterResponse\".\n" +
-	"\x12WaitAppliedRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\"_\n" +
-	"\x13WaitAppliedResponse\x12'\n" +
-	"\x0fapplied_version\x18\x01 \x01(\x04R\x0eappliedVersion\x12\x1f\n" +
+	"\x10RegisterResponse\"<\n" +
+	"\x12ListServersRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"\x8c\x01\n" +
+	"\x13ListServersResponse\x12+\n" +
+	"\aservers\x18\x01 \x03(\v2\x11.pharos.v1.ServerR\aservers\x12,\n" +
+	"\aunasked\x18\x02 \x03(\v2\x12.pharos.v1.UnaskedR\aunasked\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x04R\brevision\"\xd7\x02\n" +
+	"\x06Server\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\x05 \x01(\rR\x04port\x12\x16\n" +
+	"\x06weight\x18\x06 \x01(\x05R\x06weight\x12+\n" +
+	"\x11configured_weight\x18\a \x01(\x05R\x10configuredWeight\x12\x16\n" +
+	"\x06backup\x18\b \x01(\bR\x06backup\x12%\n" +
+	"\x0eoperator_state\x18\t \x01(\tR\roperatorState\x124\n" +
+	"\acreated\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12-\n" +
+	"\x05nodes\x18\v \x03(\v2\x17.pharos.v1.ServerOnNodeR\x05nodes\"S\n" +
+	"\fServerOnNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12/\n" +
+	"\x06status\x18\x02 \x01(\v2\x17.pharos.v1.ServerStatusR\x06status\"5\n" +
+	"\aUnasked\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x83\x02\n" +
+	"\x15OperateServersRequest\x12\x18\n" +
+	"\aservers\x18\x01 \x03(\tR\aservers\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1b\n" +
+	"\x06weight\x18\x03 \x01(\x05H\x00R\x06weight\x88\x01\x01\x12!\n" +
+	"\freset_weight\x18\x04 \x01(\bR\vresetWeight\x12\x12\n" +
+	"\x04wait\x18\x05 \x01(\bR\x04wait\x12\x1d\n" +
+	"\n" +
+	"until_idle\x18\x06 \x01(\bR\tuntilIdle\x12<\n" +
+	"\fwait_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeoutB\t\n" +
+	"\a_weight\"\xac\x01\n" +
+	"\x16OperateServersResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x04R\brevision\x12+\n" +
+	"\aservers\x18\x02 \x03(\v2\x11.pharos.v1.ServerR\aservers\x12,\n" +
+	"\x05nodes\x18\x03 \x03(\v2\x16.pharos.v1.NodeAppliedR\x05nodes\x12\x1b\n" +
+	"\tin_flight\x18\x04 \x01(\x03R\binFlight\"6\n" +
+	"\x12WaitAppliedRequest\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevisionJ\x04\b\x01\x10\x02\"g\n" +
+	"\x13WaitAppliedResponse\x12\x1f\n" +
 	"\vapply_error\x18\x02 \x01(\tR\n" +
-	"applyError\")\n" +
+	"applyError\x12)\n" +
+	"\x10applied_revision\x18\x03 \x01(\x04R\x0fappliedRevisionJ\x04\b\x01\x10\x02\")\n" +
 	"\rSubmitRequest\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\fR\acommand\">\n" +
 	"\x0eSubmitResponse\x12\x14\n" +
@@ -2683,7 +3280,7 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\fExpelRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"\x0f\n" +
-	"\rExpelResponse2\xdb\x04\n" +
+	"\rExpelResponse2\x80\x06\n" +
 	"\aControl\x12:\n" +
 	"\x05Apply\x12\x17.pharos.v1.ApplyRequest\x1a\x18.pharos.v1.ApplyResponse\x124\n" +
 	"\x03Get\x12\x15.pharos.v1.GetRequest\x1a\x16.pharos.v1.GetResponse\x12=\n" +
@@ -2693,7 +3290,9 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\vCreateToken\x12\x1d.pharos.v1.CreateTokenRequest\x1a\x1e.pharos.v1.CreateTokenResponse\x12O\n" +
 	"\fRemoveMember\x12\x1e.pharos.v1.RemoveMemberRequest\x1a\x1f.pharos.v1.RemoveMemberResponse\x12:\n" +
 	"\x05Drain\x12\x17.pharos.v1.DrainRequest\x1a\x18.pharos.v1.DrainResponse\x12@\n" +
-	"\aUndrain\x12\x19.pharos.v1.UndrainRequest\x1a\x1a.pharos.v1.UndrainResponse2\xdf\x02\n" +
+	"\aUndrain\x12\x19.pharos.v1.UndrainRequest\x1a\x1a.pharos.v1.UndrainResponse\x12L\n" +
+	"\vListServers\x12\x1d.pharos.v1.ListServersRequest\x1a\x1e.pharos.v1.ListServersResponse\x12U\n" +
+	"\x0eOperateServers\x12 .pharos.v1.OperateServersRequest\x1a!.pharos.v1.OperateServersResponse2\xdf\x02\n" +
 	"\x04Peer\x12C\n" +
 	"\bRegister\x12\x1a.pharos.v1.RegisterRequest\x1a\x1b.pharos.v1.RegisterResponse\x12L\n" +
 	"\vWaitApplied\x12\x1d.pharos.v1.WaitAppliedRequest\x1a\x1e.pharos.v1.WaitAppliedResponse\x12=\n" +
@@ -2714,115 +3313,136 @@ func file_cluster_api_pharosv1_pharos_proto_rawDescGZIP() []byte {
 	return file_cluster_api_pharosv1_pharos_proto_rawDescData
 }
 
-var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
-	(*Fault)(nil),                 // 0: pharos.v1.Fault
-	(*Faults)(nil),                // 1: pharos.v1.Faults
-	(*NotLeader)(nil),             // 2: pharos.v1.NotLeader
-	(*Uncertain)(nil),             // 3: pharos.v1.Uncertain
-	(*ApplyRequest)(nil),          // 4: pharos.v1.ApplyRequest
-	(*Change)(nil),                // 5: pharos.v1.Change
-	(*ApplyResponse)(nil),         // 6: pharos.v1.ApplyResponse
-	(*NodeApplied)(nil),           // 7: pharos.v1.NodeApplied
-	(*GetRequest)(nil),            // 8: pharos.v1.GetRequest
-	(*GetResponse)(nil),           // 9: pharos.v1.GetResponse
-	(*StatusRequest)(nil),         // 10: pharos.v1.StatusRequest
-	(*StatusResponse)(nil),        // 11: pharos.v1.StatusResponse
-	(*NodeStatusRequest)(nil),     // 12: pharos.v1.NodeStatusRequest
-	(*NodeStatusResponse)(nil),    // 13: pharos.v1.NodeStatusResponse
-	(*Reason)(nil),                // 14: pharos.v1.Reason
-	(*VIPStatus)(nil),             // 15: pharos.v1.VIPStatus
-	(*SessionStatus)(nil),         // 16: pharos.v1.SessionStatus
-	(*ListenerStatus)(nil),        // 17: pharos.v1.ListenerStatus
-	(*PoolStatus)(nil),            // 18: pharos.v1.PoolStatus
-	(*ServerStatus)(nil),          // 19: pharos.v1.ServerStatus
-	(*ExplainRequest)(nil),        // 20: pharos.v1.ExplainRequest
-	(*ExplainResponse)(nil),       // 21: pharos.v1.ExplainResponse
-	(*NodeExplanation)(nil),       // 22: pharos.v1.NodeExplanation
-	(*Member)(nil),                // 23: pharos.v1.Member
-	(*MembersRequest)(nil),        // 24: pharos.v1.MembersRequest
-	(*MembersResponse)(nil),       // 25: pharos.v1.MembersResponse
-	(*CreateTokenRequest)(nil),    // 26: pharos.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),   // 27: pharos.v1.CreateTokenResponse
-	(*RemoveMemberRequest)(nil),   // 28: pharos.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),  // 29: pharos.v1.RemoveMemberResponse
-	(*DrainRequest)(nil),          // 30: pharos.v1.DrainRequest
-	(*DrainResponse)(nil),         // 31: pharos.v1.DrainResponse
-	(*UndrainRequest)(nil),        // 32: pharos.v1.UndrainRequest
-	(*UndrainResponse)(nil),       // 33: pharos.v1.UndrainResponse
-	(*RegisterRequest)(nil),       // 34: pharos.v1.RegisterRequest
-	(*RegisterResponse)(nil),      // 35: pharos.v1.RegisterResponse
-	(*WaitAppliedRequest)(nil),    // 36: pharos.v1.WaitAppliedRequest
-	(*WaitAppliedResponse)(nil),   // 37: pharos.v1.WaitAppliedResponse
-	(*SubmitRequest)(nil),         // 38: pharos.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 39: pharos.v1.SubmitResponse
-	(*ExpelRequest)(nil),          // 40: pharos.v1.ExpelRequest
-	(*ExpelResponse)(nil),         // 41: pharos.v1.ExpelResponse
-	(*durationpb.Duration)(nil),   // 42: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 43: google.protobuf.Timestamp
+	(*Fault)(nil),                  // 0: pharos.v1.Fault
+	(*Faults)(nil),                 // 1: pharos.v1.Faults
+	(*NotLeader)(nil),              // 2: pharos.v1.NotLeader
+	(*Uncertain)(nil),              // 3: pharos.v1.Uncertain
+	(*ApplyRequest)(nil),           // 4: pharos.v1.ApplyRequest
+	(*Change)(nil),                 // 5: pharos.v1.Change
+	(*ApplyResponse)(nil),          // 6: pharos.v1.ApplyResponse
+	(*NodeApplied)(nil),            // 7: pharos.v1.NodeApplied
+	(*GetRequest)(nil),             // 8: pharos.v1.GetRequest
+	(*GetResponse)(nil),            // 9: pharos.v1.GetResponse
+	(*StatusRequest)(nil),          // 10: pharos.v1.StatusRequest
+	(*StatusResponse)(nil),         // 11: pharos.v1.StatusResponse
+	(*NodeStatusRequest)(nil),      // 12: pharos.v1.NodeStatusRequest
+	(*NodeStatusResponse)(nil),     // 13: pharos.v1.NodeStatusResponse
+	(*Reason)(nil),                 // 14: pharos.v1.Reason
+	(*VIPStatus)(nil),              // 15: pharos.v1.VIPStatus
+	(*SessionStatus)(nil),          // 16: pharos.v1.SessionStatus
+	(*ListenerStatus)(nil),         // 17: pharos.v1.ListenerStatus
+	(*PoolStatus)(nil),             // 18: pharos.v1.PoolStatus
+	(*ServerStatus)(nil),           // 19: pharos.v1.ServerStatus
+	(*ExplainRequest)(nil),         // 20: pharos.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 21: pharos.v1.ExplainResponse
+	(*NodeExplanation)(nil),        // 22: pharos.v1.NodeExplanation
+	(*Member)(nil),                 // 23: pharos.v1.Member
+	(*MembersRequest)(nil),         // 24: pharos.v1.MembersRequest
+	(*MembersResponse)(nil),        // 25: pharos.v1.MembersResponse
+	(*CreateTokenRequest)(nil),     // 26: pharos.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 27: pharos.v1.CreateTokenResponse
+	(*RemoveMemberRequest)(nil),    // 28: pharos.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 29: pharos.v1.RemoveMemberResponse
+	(*DrainRequest)(nil),           // 30: pharos.v1.DrainRequest
+	(*DrainResponse)(nil),          // 31: pharos.v1.DrainResponse
+	(*UndrainRequest)(nil),         // 32: pharos.v1.UndrainRequest
+	(*UndrainResponse)(nil),        // 33: pharos.v1.UndrainResponse
+	(*RegisterRequest)(nil),        // 34: pharos.v1.RegisterRequest
+	(*RegisterResponse)(nil),       // 35: pharos.v1.RegisterResponse
+	(*ListServersRequest)(nil),     // 36: pharos.v1.ListServersRequest
+	(*ListServersResponse)(nil),    // 37: pharos.v1.ListServersResponse
+	(*Server)(nil),                 // 38: pharos.v1.Server
+	(*ServerOnNode)(nil),           // 39: pharos.v1.ServerOnNode
+	(*Unasked)(nil),                // 40: pharos.v1.Unasked
+	(*OperateServersRequest)(nil),  // 41: pharos.v1.OperateServersRequest
+	(*OperateServersResponse)(nil), // 42: pharos.v1.OperateServersResponse
+	(*WaitAppliedRequest)(nil),     // 43: pharos.v1.WaitAppliedRequest
+	(*WaitAppliedResponse)(nil),    // 44: pharos.v1.WaitAppliedResponse
+	(*SubmitRequest)(nil),          // 45: pharos.v1.SubmitRequest
+	(*SubmitResponse)(nil),         // 46: pharos.v1.SubmitResponse
+	(*ExpelRequest)(nil),           // 47: pharos.v1.ExpelRequest
+	(*ExpelResponse)(nil),          // 48: pharos.v1.ExpelResponse
+	(*durationpb.Duration)(nil),    // 49: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 50: google.protobuf.Timestamp
 }
 var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	0,  // 0: pharos.v1.Faults.faults:type_name -> pharos.v1.Fault
-	42, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
+	49, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
 	5,  // 2: pharos.v1.ApplyResponse.changes:type_name -> pharos.v1.Change
 	7,  // 3: pharos.v1.ApplyResponse.nodes:type_name -> pharos.v1.NodeApplied
-	42, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
+	49, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
 	13, // 5: pharos.v1.StatusResponse.node:type_name -> pharos.v1.NodeStatusResponse
 	23, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
-	43, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
+	50, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
 	15, // 8: pharos.v1.NodeStatusResponse.vips:type_name -> pharos.v1.VIPStatus
 	16, // 9: pharos.v1.NodeStatusResponse.sessions:type_name -> pharos.v1.SessionStatus
 	17, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
 	18, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
-	43, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
+	50, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
 	14, // 13: pharos.v1.VIPStatus.reasons:type_name -> pharos.v1.Reason
-	43, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
-	43, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
+	50, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
+	50, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
 	19, // 16: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
-	43, // 17: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
-	22, // 18: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
-	15, // 19: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
-	16, // 20: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
-	42, // 21: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
-	23, // 22: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
-	42, // 23: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	43, // 24: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
-	42, // 25: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
-	42, // 26: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
-	42, // 27: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
-	4,  // 28: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
-	8,  // 29: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
-	10, // 30: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
-	20, // 31: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
-	24, // 32: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
-	26, // 33: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
-	28, // 34: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
-	30, // 35: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
-	32, // 36: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
-	34, // 37: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
-	36, // 38: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
-	38, // 39: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	40, // 40: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
-	12, // 41: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
-	6,  // 42: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
-	9,  // 43: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
-	11, // 44: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
-	21, // 45: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
-	25, // 46: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
-	27, // 47: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
-	29, // 48: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
-	31, // 49: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
-	33, // 50: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
-	35, // 51: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
-	37, // 52: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
-	39, // 53: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	41, // 54: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
-	13, // 55: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
-	42, // [42:56] is the sub-list for method output_type
-	28, // [28:42] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	50, // 17: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
+	50, // 18: pharos.v1.ServerStatus.created:type_name -> google.protobuf.Timestamp
+	50, // 19: pharos.v1.ServerStatus.ejected_until:type_name -> google.protobuf.Timestamp
+	22, // 20: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
+	15, // 21: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
+	16, // 22: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
+	49, // 23: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
+	23, // 24: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
+	49, // 25: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	50, // 26: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	49, // 27: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
+	49, // 28: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
+	49, // 29: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
+	38, // 30: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
+	40, // 31: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
+	50, // 32: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
+	39, // 33: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
+	19, // 34: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
+	49, // 35: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
+	38, // 36: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
+	7,  // 37: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
+	4,  // 38: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
+	8,  // 39: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
+	10, // 40: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
+	20, // 41: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
+	24, // 42: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
+	26, // 43: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
+	28, // 44: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
+	30, // 45: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
+	32, // 46: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
+	36, // 47: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
+	41, // 48: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
+	34, // 49: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
+	43, // 50: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
+	45, // 51: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
+	47, // 52: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
+	12, // 53: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
+	6,  // 54: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
+	9,  // 55: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
+	11, // 56: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
+	21, // 57: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
+	25, // 58: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
+	27, // 59: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
+	29, // 60: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
+	31, // 61: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
+	33, // 62: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
+	37, // 63: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
+	42, // 64: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
+	35, // 65: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
+	44, // 66: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
+	46, // 67: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
+	48, // 68: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
+	13, // 69: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
+	54, // [54:70] is the sub-list for method output_type
+	38, // [38:54] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_pharosv1_pharos_proto_init() }
@@ -2831,13 +3451,14 @@ func file_cluster_api_pharosv1_pharos_proto_init() {
 		return
 	}
 	file_cluster_api_pharosv1_pharos_proto_msgTypes[4].OneofWrappers = []any{}
+	file_cluster_api_pharosv1_pharos_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_pharosv1_pharos_proto_rawDesc), len(file_cluster_api_pharosv1_pharos_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

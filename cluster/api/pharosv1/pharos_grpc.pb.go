@@ -21,15 +21,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_Apply_FullMethodName        = "/pharos.v1.Control/Apply"
-	Control_Get_FullMethodName          = "/pharos.v1.Control/Get"
-	Control_Status_FullMethodName       = "/pharos.v1.Control/Status"
-	Control_Explain_FullMethodName      = "/pharos.v1.Control/Explain"
-	Control_Members_FullMethodName      = "/pharos.v1.Control/Members"
-	Control_CreateToken_FullMethodName  = "/pharos.v1.Control/CreateToken"
-	Control_RemoveMember_FullMethodName = "/pharos.v1.Control/RemoveMember"
-	Control_Drain_FullMethodName        = "/pharos.v1.Control/Drain"
-	Control_Undrain_FullMethodName      = "/pharos.v1.Control/Undrain"
+	Control_Apply_FullMethodName          = "/pharos.v1.Control/Apply"
+	Control_Get_FullMethodName            = "/pharos.v1.Control/Get"
+	Control_Status_FullMethodName         = "/pharos.v1.Control/Status"
+	Control_Explain_FullMethodName        = "/pharos.v1.Control/Explain"
+	Control_Members_FullMethodName        = "/pharos.v1.Control/Members"
+	Control_CreateToken_FullMethodName    = "/pharos.v1.Control/CreateToken"
+	Control_RemoveMember_FullMethodName   = "/pharos.v1.Control/RemoveMember"
+	Control_Drain_FullMethodName          = "/pharos.v1.Control/Drain"
+	Control_Undrain_FullMethodName        = "/pharos.v1.Control/Undrain"
+	Control_ListServers_FullMethodName    = "/pharos.v1.Control/ListServers"
+	Control_OperateServers_FullMethodName = "/pharos.v1.Control/OperateServers"
 )
 
 // ControlClient is the client API for Control service.
@@ -57,6 +59,12 @@ type ControlClient interface {
 	Drain(ctx context.Context, in *DrainRequest, opts ...grpc.CallOption) (*DrainResponse, error)
 	// Undrain reverses Drain. It returns at once: the gate opens in its own time.
 	Undrain(ctx context.Context, in *UndrainRequest, opts ...grpc.CallOption) (*UndrainResponse, error)
+	// ListServers says how each server is, on each live node.
+	ListServers(ctx context.Context, in *ListServersRequest, opts ...grpc.CallOption) (*ListServersResponse, error)
+	// OperateServers puts servers into an operator's state, or gives them a
+	// weight, in the whole cluster: all that are named, or, if one is not there
+	// (NOT_FOUND), none. No configuration undoes it.
+	OperateServers(ctx context.Context, in *OperateServersRequest, opts ...grpc.CallOption) (*OperateServersResponse, error)
 }
 
 type controlClient struct {
@@ -157,6 +165,26 @@ func (c *controlClient) Undrain(ctx context.Context, in *UndrainRequest, opts ..
 	return out, nil
 }
 
+func (c *controlClient) ListServers(ctx context.Context, in *ListServersRequest, opts ...grpc.CallOption) (*ListServersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListServersResponse)
+	err := c.cc.Invoke(ctx, Control_ListServers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) OperateServers(ctx context.Context, in *OperateServersRequest, opts ...grpc.CallOption) (*OperateServersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OperateServersResponse)
+	err := c.cc.Invoke(ctx, Control_OperateServers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -182,6 +210,12 @@ type ControlServer interface {
 	Drain(context.Context, *DrainRequest) (*DrainResponse, error)
 	// Undrain reverses Drain. It returns at once: the gate opens in its own time.
 	Undrain(context.Context, *UndrainRequest) (*UndrainResponse, error)
+	// ListServers says how each server is, on each live node.
+	ListServers(context.Context, *ListServersRequest) (*ListServersResponse, error)
+	// OperateServers puts servers into an operator's state, or gives them a
+	// weight, in the whole cluster: all that are named, or, if one is not there
+	// (NOT_FOUND), none. No configuration undoes it.
+	OperateServers(context.Context, *OperateServersRequest) (*OperateServersResponse, error)
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -218,6 +252,12 @@ func (UnimplementedControlServer) Drain(context.Context, *DrainRequest) (*DrainR
 }
 func (UnimplementedControlServer) Undrain(context.Context, *UndrainRequest) (*UndrainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Undrain not implemented")
+}
+func (UnimplementedControlServer) ListServers(context.Context, *ListServersRequest) (*ListServersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListServers not implemented")
+}
+func (UnimplementedControlServer) OperateServers(context.Context, *OperateServersRequest) (*OperateServersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OperateServers not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -402,6 +442,42 @@ func _Control_Undrain_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_ListServers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListServersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).ListServers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_ListServers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).ListServers(ctx, req.(*ListServersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_OperateServers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OperateServersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).OperateServers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_OperateServers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).OperateServers(ctx, req.(*OperateServersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -445,6 +521,14 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Undrain",
 			Handler:    _Control_Undrain_Handler,
 		},
+		{
+			MethodName: "ListServers",
+			Handler:    _Control_ListServers_Handler,
+		},
+		{
+			MethodName: "OperateServers",
+			Handler:    _Control_OperateServers_Handler,
+		},
 	},
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "cluster/api/pharosv1/pharos.proto",
@@ -467,7 +551,8 @@ type PeerClient interface {
 	// Register makes the caller a voting member, at its present address. Only the
 	// leader accepts it; others answer FAILED_PRECONDITION with a NotLeader detail.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
-	// WaitApplied returns when this node runs the version, or one after it.
+	// WaitApplied returns when this node runs the revision, or one after it, or
+	// has found that it cannot.
 	WaitApplied(ctx context.Context, in *WaitAppliedRequest, opts ...grpc.CallOption) (*WaitAppliedResponse, error)
 	// Submit hands an encoded command to the leader.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
@@ -546,7 +631,8 @@ type PeerServer interface {
 	// Register makes the caller a voting member, at its present address. Only the
 	// leader accepts it; others answer FAILED_PRECONDITION with a NotLeader detail.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
-	// WaitApplied returns when this node runs the version, or one after it.
+	// WaitApplied returns when this node runs the revision, or one after it, or
+	// has found that it cannot.
 	WaitApplied(context.Context, *WaitAppliedRequest) (*WaitAppliedResponse, error)
 	// Submit hands an encoded command to the leader.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
