@@ -44,7 +44,7 @@ func (x *exchange) tryNext() {
 // What asks to switch protocols goes by HTTP/1.1, also where the pool's
 // servers speak HTTP/2, which has no such thing.
 func (x *exchange) reach(fresh bool) {
-	if x.terms.HTTP2 && x.protocol == nil {
+	if x.terms.HTTP2 && x.protocol == nil && !x.plain {
 		x.w.multiplexed(x, fresh)
 		return
 	}

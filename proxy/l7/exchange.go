@@ -141,6 +141,7 @@ type progress struct {
 	bond      bond
 	unmade    reason // why the last connection could not be made
 	tried     int
+	plain     bool          // the server wants HTTP/1.1 for it (RFC 9113 section 7)
 	refusals  int           // of servers that did nothing with the request
 	forgot    bool          // again is not all that was sent
 	late      []http1.Field // the trailers that were sent

@@ -243,6 +243,51 @@ func TestALongBodyIsNotSentAgain(t *testing.T) {
 	r.settled(t)
 }
 
+func TestAServerThatWantsHTTP1(t *testing.T) {
+	r := h2rig()
+	c := r.client()
+	c.Write(post)
+	r.loop.Run()
+	s := r.server2(t, 0)
+	s.want("POST/p:1 hello.:1")
+	_ = s.write.WriteRSTStream(1, http2.ErrCodeHTTP11Required)
+	s.flush()
+	if got := r.server(t, 1).Read(); !strings.HasPrefix(got, "POST /p HTTP/1.1\r\n") || !strings.HasSuffix(got, "\r\n\r\nhello") {
+		t.Fatalf("the server got %q", got)
+	}
+	r.server(t, 1).Write(reply)
+	r.loop.Run()
+	answer2(t, c, "200 OK\r\n")
+	r.settled(t)
+}
+
+// Interim responses have no window: they are not kept for a client that does
+// not read.
+func TestInterimResponsesDoNotPileUp(t *testing.T) {
+	r := h2rig()
+	c := r.client()
+	c.Limit(10)
+	c.Write(get)
+	r.loop.Run()
+	s := r.server2(t, 0)
+	s.want("GET/:1")
+	for range 500 {
+		s.head(1, false, ":status", "103", "link", strings.Repeat("x", 1000))
+	}
+	s.flush()
+	if n := c.Unsent(); n > 2*maxAhead {
+		t.Errorf("%d bytes are held", n)
+	}
+	s.reply(1)
+	c.Limit(1 << 20)
+	all := c.Read()
+	r.loop.Run()
+	if all += c.Read(); !strings.HasSuffix(all, "ok") || strings.Count(all, "HTTP/1.1 103 Early Hints") == 0 {
+		t.Errorf("the client got %d bytes that end in %q", len(all), all[max(0, len(all)-20):])
+	}
+	r.settled(t)
+}
+
 func TestStreamsOutliveGoAway(t *testing.T) {
 	r := h2rig()
 	a, b := r.client(), r.client()

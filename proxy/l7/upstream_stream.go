@@ -3,6 +3,7 @@ package l7
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
 	"github.com/pharos-lb/pharos/proxy/l7/http2"
@@ -235,8 +236,12 @@ func (a *answers) Response(hs *http2.Stream, res *http2.Response, end bool) {
 	ended := end || res.Status < 200 || x.isHead || res.Status == 204 || res.Status == 304
 	r.Make(res.Status, w.reason, res.Fields, res.ContentLength, ended)
 	if res.Status < 200 {
-		x.interim(r)
-		x.down.flush()
+		// There is no window for them: a client that does not read misses those
+		// that come beside what it has.
+		if x.down.pending() <= maxAhead {
+			x.interim(r)
+			x.down.flush()
+		}
 		return
 	}
 	x.head(r)
@@ -306,6 +311,9 @@ func (a *answers) Reset(hs *http2.Stream, why http2.Reset) {
 		s.failed(m.failure)
 	case why.Unprocessed:
 		s.refused()
+	case why.Code == http2.HTTP11Required && why.Err == nil && !s.spoke:
+		s.x.plain = true
+		s.refused()
 	case why.Err != nil:
 		s.failed(why.Err)
 	default:
@@ -333,4 +341,13 @@ func (a *answers) Writable(hs *http2.Stream) {
 }
 
 // GoAway implements [http2.ClientHandler].
-func (a *answers) GoAway(http2.Code) { (*mux)(a).leaving = true }
+func (a *answers) GoAway(code http2.Code) {
+	m := (*mux)(a)
+	m.leaving = true
+	if code == http2.NoError {
+		return
+	}
+	if muted, log := m.server.LogFailure(time.Now()); log {
+		m.w.log.Warn("a server sent its connection away", "server", m.server.Name, "address", m.server.Address, "code", code.String(), "not_logged", muted)
+	}
+}
