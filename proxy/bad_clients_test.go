@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
@@ -22,6 +23,43 @@ import (
 // proxy of one event loop, over real sockets, while another client asks on a
 // connection of its own. Exact times are tested in virtual time, in proxy/l7 and
 // proxy/l7/engine/secure.
+
+// besieged is the engine under attack.
+var besieged = choice.Epoll
+
+// The same attacks on the other engine, where this machine has it.
+func TestBadClientsOnIOUring(t *testing.T) {
+	c, err := choice.Make(choice.Auto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Refused != nil {
+		t.Skip(c.Refused)
+	}
+	besieged = choice.IOUring
+	defer func() { besieged = choice.Epoll }()
+	for name, test := range map[string]func(*testing.T){
+		"BadHTTP1Requests":                   TestBadHTTP1Requests,
+		"ABodyLongerThanItSaidIsNotPassedOn": TestABodyLongerThanItSaidIsNotPassedOn,
+		"TheServerLearnsThatABodyIsCutShort": TestTheServerLearnsThatABodyIsCutShort,
+		"ClientsThatReset":                   TestClientsThatReset,
+		"ClientsThatStop":                    TestClientsThatStop,
+		"ClientsThatDoNotRead":               TestClientsThatDoNotRead,
+		"PipelinesWithoutAnEnd":              TestPipelinesWithoutAnEnd,
+		"ManyConnectionsThatSayNothing":      TestManyConnectionsThatSayNothing,
+		"HTTP2Floods":                        TestHTTP2Floods,
+		"HTTP2WindowsThatStayShut":           TestHTTP2WindowsThatStayShut,
+		"HTTP2BodiesBeyondTheWindow":         TestHTTP2BodiesBeyondTheWindow,
+		"HTTP2ClientsThatStop":               TestHTTP2ClientsThatStop,
+		"HTTP2ClientsThatReset":              TestHTTP2ClientsThatReset,
+		"BadTLS":                             TestBadTLS,
+		"OldVersionsOfTLSAreRefused":         TestOldVersionsOfTLSAreRefused,
+		"ManyHandshakesThatHang":             TestManyHandshakesThatHang,
+		"BadRecordsAfterTheHandshake":        TestBadRecordsAfterTheHandshake,
+	} {
+		t.Run(name, test)
+	}
+}
 
 // siege is a proxy under attack.
 type siege struct {
@@ -81,7 +119,7 @@ func besiege(t *testing.T) *siege {
 	})
 	config.Listeners[0].HTTP.MaxBody = 1 << 20
 	s := &siege{t: t, server: v, trust: trusting(config), witness: client(t)}
-	s.Proxy = startWith(t, Options{Loops: 1}, config)
+	s.Proxy = startWith(t, Options{Loops: 1, Engine: besieged}, config)
 	for _, l := range s.Status().Listeners {
 		address := l.Addresses[0].String()
 		switch l.Name {

@@ -78,7 +78,9 @@ func (s *session) Data(b []byte) {
 	switch s.phase {
 	case lingering:
 		if s.lingered += len(b); s.lingered > maxLinger {
-			s.conn.Abort()
+			// Not a reset of ours: the answer may still be on its way. What is
+			// unread will have the kernel reset it.
+			s.conn.Close()
 			s.leave()
 		}
 		return

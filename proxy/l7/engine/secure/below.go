@@ -41,7 +41,7 @@ func (b *below) Data(p []byte) {
 	case c.lingering:
 		if c.control += len(p); c.control > maxLinger {
 			c.lingering = false
-			c.raw.Abort()
+			c.raw.Close() // after the alert; what is unread resets it
 		}
 	case c.ended:
 	case c.shake != nil:

@@ -170,7 +170,9 @@ func TestRefusedClientsGetTheAlert(t *testing.T) {
 		}
 		_, _ = e.Write(make([]byte, maxLinger+1))
 		r.settle()
-		if !e.peer.Reset {
+		_, _ = e.Write(make([]byte, 1000))
+		r.settle()
+		if e.peer.Unread() == 0 {
 			t.Error("no end of reading")
 		}
 	})
