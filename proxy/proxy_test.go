@@ -38,8 +38,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // left no descriptor behind.
 func start(t *testing.T, config Config) *Proxy {
 	t.Helper()
+	return startWith(t, Options{}, config)
+}
+
+func startWith(t *testing.T, options Options, config Config) *Proxy {
+	t.Helper()
 	before := descriptors(t)
-	p, err := New(Options{})
+	p, err := New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
