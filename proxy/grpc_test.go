@@ -132,7 +132,7 @@ func grpcClient(t *testing.T, address string, roots []byte) *grpc.ClientConn {
 var streams = &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
 
 func TestGRPC(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		for _, secure := range []bool{false, true} {
 			t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
 				address, ca, _ := grpcServer(t, secure)
@@ -244,7 +244,7 @@ func answers(s grpc.ClientStream, n int64) error {
 // A stream lives on while the pool is spoken to in another way, and when its
 // server has left.
 func TestGRPCStreamsOutliveConfigurations(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		first, _, _ := grpcServer(t, false)
 		second, _, _ := grpcServer(t, false)
 		config := pooled(func(p *Pool) { p.HTTP2 = true }, one(first))
@@ -280,7 +280,7 @@ func TestGRPCStreamsOutliveConfigurations(t *testing.T) {
 
 // Servers of gRPC that go (a rolling update) say so, and no call is lost.
 func TestGRPCServersThatGo(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		first, _, going := grpcServer(t, false)
 		second, _, _ := grpcServer(t, false)
 		p := run(t, pooled(func(p *Pool) { p.HTTP2 = true }, one(first), Server{Name: "b", Address: second, Weight: 1}))
@@ -356,7 +356,7 @@ func TestGRPCProxyErrors(t *testing.T) {
 			})
 		}
 	}
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		p := run(t, config)
 		c := grpcClient(t, listening(p), nil)
 		ctx, cancel := context.WithCancel(t.Context())

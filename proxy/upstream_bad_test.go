@@ -181,7 +181,7 @@ func TestBadServersOfHTTP2(t *testing.T) {
 			Name: name, Match: route.Rule{Path: "/" + name + "/"}, Targets: []Target{{Pool: name}},
 		})
 	}
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		p := run(t, config)
 		stop := keepAsking(t, "http://"+listening(p)+"/")
 		for name, c := range clients(t) {
@@ -254,7 +254,7 @@ func keepAsking(t *testing.T, url string) (stop func()) {
 // One stream that a server breaks is no other's concern, on the same
 // connection.
 func TestABadStreamIsNobodyElses(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		var made atomic.Int64
 		p := run(t, pooled(func(p *Pool) { p.HTTP2 = true }, one(plain2(t, func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
@@ -309,7 +309,7 @@ func TestBadRecordsFromAServer(t *testing.T) {
 			_ = raw.CloseWrite()
 			_, _ = io.Copy(io.Discard, raw)
 		})
-		onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+		startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 			for _, http2 := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, http2 %v", name, http2), func(t *testing.T) {
 					p := run(t, pooled(func(p *Pool) { p.TLS, p.HTTP2 = webExample(c.Chain), http2 }, one(address)))
@@ -364,7 +364,7 @@ func TestBadServersOfHTTP1(t *testing.T) {
 			_ = c.CloseWrite()
 			_, _ = io.Copy(io.Discard, c)
 		})
-		onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+		startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 			p := run(t, oneListener(HTTP, one(address)))
 			for name, c := range clients(t) {
 				t.Run(tt.name+" "+name, func(t *testing.T) {

@@ -36,7 +36,7 @@ func TestHTTP2ToServers(t *testing.T) {
 		b, _ := io.ReadAll(r.Body)
 		_, _ = fmt.Fprintf(w, "%s %s %s %s %d %s", r.Proto, r.Method, r.Host, r.Header.Get("X-Forwarded-For"), len(b), r.URL.Query().Get("n"))
 	}
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		for _, secure := range []bool{false, true} {
 			for name, c := range clients(t) {
 				t.Run(fmt.Sprintf("TLS %v, client %s", secure, name), func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestHTTP2ToServers(t *testing.T) {
 
 // A server that picks HTTP/1.1 gets a connection for each request at a time.
 func TestHTTP2FallsBack(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		var made atomic.Int64
 		address, ca := secureServer(t, func(w http.ResponseWriter, r *http.Request) {
 			b, _ := io.ReadAll(r.Body)
@@ -118,7 +118,7 @@ func TestHTTP2FallsBack(t *testing.T) {
 // Bodies far above every window, both ways at once, with trailers.
 func TestHTTP2ToServersLargeBodies(t *testing.T) {
 	const size = 8 << 20
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		p := run(t, pooled(func(p *Pool) { p.HTTP2 = true }, one(plain2(t, func(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).EnableFullDuplex()
 			w.Header().Set("Trailer", "X-Sum")
@@ -149,7 +149,7 @@ func TestHTTP2ToServersLargeBodies(t *testing.T) {
 
 // The parts of HTTP that look different in the two versions.
 func TestHTTP2ToServersSemantics(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		p := run(t, pooled(func(p *Pool) { p.HTTP2 = true }, one(plain2(t, func(w http.ResponseWriter, r *http.Request) {
 			switch r.URL.Path {
 			case "/204":
@@ -248,7 +248,7 @@ func TestHTTP2ToServersSemantics(t *testing.T) {
 // connections.
 func TestHTTP2ToServersSeveralConnections(t *testing.T) {
 	const limit, requests = 3, 30
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		var made, now, most atomic.Int64
 		release := make(chan struct{})
 		address := plain2(t, func(w http.ResponseWriter, r *http.Request) {
@@ -291,7 +291,7 @@ func TestHTTP2ToServersSeveralConnections(t *testing.T) {
 
 // A slow client holds back its own response, at the server, and no other's.
 func TestHTTP2ToServersSlowClient(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		var sent atomic.Int64
 		p := run(t, pooled(func(p *Pool) { p.HTTP2 = true }, one(plain2(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path != "/endless" {
@@ -349,7 +349,7 @@ func TestUpgradeBesideHTTP2(t *testing.T) {
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 		_, _ = io.Copy(c, rw)
 	}
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		for _, secure := range []bool{false, true} {
 			t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
 				config := pooled(func(p *Pool) { p.HTTP2 = true }, one(plain2(t, upgrade, nil)))

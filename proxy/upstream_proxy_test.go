@@ -59,7 +59,7 @@ func TestProxyHeaderToServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		for _, version := range []string{ProxyV1, ProxyV2} {
 			for _, secure := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s, TLS %v", version, secure), func(t *testing.T) {

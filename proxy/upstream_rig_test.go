@@ -3,36 +3,24 @@ package proxy
 import (
 	"context"
 	cryptotls "crypto/tls"
-	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"testing"
 
-	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
-	"github.com/pharos-lb/pharos/proxy/l7/engine/uring"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
-// onEngines runs a test on both engines. run starts a proxy on the present
-// one.
-func onEngines(t *testing.T, test func(t *testing.T, run func(*testing.T, Config) *Proxy)) {
-	for _, kind := range []choice.Kind{choice.Epoll, choice.IOUring} {
-		t.Run(string(kind), func(t *testing.T) {
-			if _, err := choice.Make(kind); err != nil {
-				var refused *uring.NotAllowedError
-				if errors.As(err, &refused) {
-					t.Skip(err)
-				}
-				t.Fatal(err)
-			}
-			test(t, func(t *testing.T, c Config) *Proxy {
-				t.Helper()
-				return startWith(t, Options{Engine: kind}, c)
-			})
+// startOnEngines runs a test on each engine that works here. run starts a proxy
+// on the present one.
+func startOnEngines(t *testing.T, test func(t *testing.T, run func(*testing.T, Config) *Proxy)) {
+	onEngines(t, func(t *testing.T, options Options) {
+		test(t, func(t *testing.T, c Config) *Proxy {
+			t.Helper()
+			return startWith(t, options, c)
 		})
-	}
+	})
 }
 
 // secureServer serves h by TLS until the test ends, with a certificate for

@@ -22,7 +22,7 @@ import (
 var quietLog = log.New(io.Discard, "", 0)
 
 func TestTLSToServers(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		var resumed, full atomic.Int64
 		address, ca := secureServer(t, func(w http.ResponseWriter, r *http.Request) {
 			n, _ := io.Copy(io.Discard, r.Body)
@@ -53,7 +53,7 @@ func TestTLSToServers(t *testing.T) {
 }
 
 func TestTLSToServersThatFails(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		address, ca := secureServer(t, named("a"), nil)
 		mutual, mutualCA := secureServer(t, named("a"), func(s *httptest.Server) {
 			s.TLS.ClientAuth, s.TLS.ClientCAs = cryptotls.RequireAndVerifyClientCert, x509.NewCertPool()
@@ -119,7 +119,7 @@ func TestTLSToServersThatFails(t *testing.T) {
 // A kept connection is not used once the configuration speaks to the server in
 // another way, and goes on to be when it does not.
 func TestKeptConnectionsFollowTheTerms(t *testing.T) {
-	onEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
 		for _, http2 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("http2 %v", http2), func(t *testing.T) {
 				address, ca := secureServer(t, func(w http.ResponseWriter, r *http.Request) {

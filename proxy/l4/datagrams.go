@@ -32,6 +32,8 @@ type Datagrams struct {
 	access *accesslog.Log // nil: none
 	most   int            // flows of one socket
 
+	lookEvery time.Duration // how often at most a flow looks whether its server is well
+
 	// Forwarded counts datagrams passed on, both ways; Dropped those that
 	// were not: a limit is reached, no server took them, a socket was full, or
 	// the VIP drains. Evicted counts the flows that made room for others.
@@ -49,7 +51,7 @@ type Datagrams struct {
 // many; beyond, the longest idle one ends. Listeners that log do so to access;
 // nil: none does.
 func NewDatagrams(log *slog.Logger, access *accesslog.Log, flows int) *Datagrams {
-	return &Datagrams{log: log, access: access, most: flows, empty: make(chan struct{}, 1), sockets: make(map[netip.AddrPort]*packets)}
+	return &Datagrams{log: log, access: access, most: flows, lookEvery: time.Second, empty: make(chan struct{}, 1), sockets: make(map[netip.AddrPort]*packets)}
 }
 
 // PacketAcceptor makes new flows of one socket for one listener.

@@ -195,9 +195,9 @@ func (p *packets) elsewhere(f *flow, kind pool.OutcomeKind) bool {
 
 // fit sees to it that f's server is one that may be used: where no ICMP tells
 // of its end, a client that keeps on sending would be lost to it for ever. It
-// looks once a second at most. It reports false if f has ended.
+// looks once in lookEvery at most. It reports false if f has ended.
 func (p *packets) fit(f *flow) bool {
-	if p.clock-f.looked < time.Second {
+	if p.clock-f.looked < p.d.lookEvery {
 		return true
 	}
 	f.looked = p.clock

@@ -17,7 +17,6 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/uring"
 	"github.com/pharos-lb/pharos/proxy/listener"
-	"github.com/pharos-lb/pharos/proxy/pool"
 	"github.com/pharos-lb/pharos/proxy/site"
 )
 
@@ -39,8 +38,7 @@ func onEngines(t *testing.T, test func(t *testing.T, kind choice.Kind)) {
 func serve(t *testing.T, kind choice.Kind, idle time.Duration, server netip.AddrPort) (f *Forwarder, l *listener.Listener, address string) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	p := pool.New("p", quiet, func() {})
-	p.Update(pool.Spec{FailOpen: true, Servers: []pool.ServerSpec{{Name: "a", Address: server, Weight: 1}}})
+	p := newPool("p", server)
 	l = listener.New("front", &site.Site{Pool: p, Stream: site.Stream{Idle: idle}})
 	s, err := listener.Bind(netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {

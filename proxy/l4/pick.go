@@ -1,12 +1,11 @@
 package l4
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/pool"
-
-	"net/netip"
 )
 
 // pick walks the servers of a pool that one connection or flow may go to. It

@@ -5,7 +5,7 @@ package l4
 type reason uint8
 
 const (
-	noReason   reason = iota // both ends wanted it; of a flow: nothing came any more
+	noReason   reason = iota // all was said; of a flow: nothing came any more
 	clientRate               // the client opens too many in a time
 	clientConnections
 	badIntroduction // no PROXY protocol header, or a malformed one

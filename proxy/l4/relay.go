@@ -194,6 +194,11 @@ func (s *side) Closed(err error) {
 		r.cut(clientGone)
 	case r.phase == connecting:
 		r.refused(err)
+	case s.eof:
+		// It had said all that it has to say, and refuses what came after, as
+		// servers do that close: the client gets its answer whole.
+		r.client.conn.Close()
+		r.end(noReason)
 	default:
 		r.cut(serverBroke)
 	}

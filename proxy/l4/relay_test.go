@@ -1,6 +1,7 @@
 package l4
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/inmem"
 	"github.com/pharos-lb/pharos/proxy/listener"
@@ -39,6 +41,8 @@ type bench struct {
 	dialed []netip.AddrPort
 	server *inmem.Peer // the last one connected
 	dead   map[netip.AddrPort]bool
+	log    *accesslog.Log // with logs
+	out    *bytes.Buffer
 }
 
 func newBench(t *testing.T) *bench {

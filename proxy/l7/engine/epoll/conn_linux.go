@@ -86,7 +86,7 @@ func (c *conn) Send(b []byte) {
 		}
 	}
 	if c.out == nil {
-		c.out = c.loop.takeBuffer()
+		c.out = c.loop.spares.Take()
 	}
 	if c.sent > 0 && len(c.out)+len(b) > cap(c.out) {
 		c.out = c.out[:copy(c.out, c.out[c.sent:])]
@@ -102,7 +102,7 @@ func (c *conn) fail(err error) {
 	c.handler = nil
 	c.shut()
 	if h != nil {
-		c.loop.failed = append(c.loop.failed, failure{h, err})
+		c.loop.failed.Add(h, err)
 	}
 }
 
@@ -115,7 +115,7 @@ func (c *conn) sendFailed(err error) {
 		return
 	}
 	c.broken = err
-	c.loop.giveBuffer(c.out)
+	c.loop.spares.Give(c.out)
 	c.out, c.sent = nil, 0
 	c.readable = true
 	c.loop.later(c)
@@ -142,7 +142,7 @@ func (c *conn) flush() {
 	if c.Pending() > 0 {
 		return // a short write: the next edge will tell
 	}
-	c.loop.giveBuffer(c.out)
+	c.loop.spares.Give(c.out)
 	c.out, c.sent = nil, 0
 	switch {
 	case c.closing:
@@ -240,7 +240,7 @@ func (c *conn) shut() {
 	}
 	c.loop.Disarm(&c.goodbye)
 	if c.out != nil {
-		c.loop.giveBuffer(c.out)
+		c.loop.spares.Give(c.out)
 		c.out, c.sent = nil, 0
 	}
 	_ = unix.Close(c.fd)

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -21,12 +20,8 @@ import (
 
 const (
 	// readSize is how much is read at once, into one buffer for each loop.
-	readSize = 64 << 10
-	// bufferSize is what unsent bytes are first copied into.
-	bufferSize = 16 << 10
-	// keptBuffers bounds how many of those a loop keeps for reuse.
-	keptBuffers = 64
-	maxEvents   = 256
+	readSize  = 64 << 10
+	maxEvents = 256
 )
 
 // Loop is one event loop. Make it with [New]; Run runs it.
@@ -35,12 +30,13 @@ type Loop struct {
 	now          time.Duration
 	wheel        *engine.Wheel
 	in           []byte
-	buffers      [][]byte
+	spares       engine.Spares
 
 	slots  []slot
 	free   []int
-	again  []*conn   // have more to read
-	failed []failure // handlers to be told
+	inbox  engine.Inbox
+	again  engine.Again[*conn] // have more to read
+	failed engine.Failures
 
 	splice   func(from, to, n int) (int, unix.Errno)
 	noSplice bool    // the system refused it
@@ -49,11 +45,6 @@ type Loop struct {
 
 	pace engine.Pace
 	load atomic.Int64 // connections of the loop
-
-	mu     sync.Mutex
-	posted []func()
-	asleep bool // a post must write to wakefd
-	ended  bool
 }
 
 // slot is what epoll's user data points at. The generation tells events of
@@ -62,11 +53,6 @@ type slot struct {
 	conn       *conn
 	acceptor   *acceptor
 	generation uint32
-}
-
-type failure struct {
-	handler engine.Handler
-	err     error
 }
 
 // New returns a loop that holds two descriptors and does nothing until Run,
@@ -82,6 +68,7 @@ func New() (*Loop, error) {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	l := &Loop{epfd: epfd, wakefd: wakefd, now: clock.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize), splice: splice}
+	l.inbox.Wake = func() { _, _ = unix.Write(wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 	l.slots = append(l.slots, slot{}) // slot 0 is wakefd
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}
 	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wakefd, &ev); err != nil {
@@ -108,9 +95,9 @@ func (l *Loop) Run(done func() bool) error {
 			l.dispatch(&events[i])
 		}
 		l.wheel.Advance(l.now)
-		l.runPosted()
-		l.readAgain()
-		l.tellFailed()
+		l.inbox.Run()
+		l.again.Run()
+		l.failed.Tell()
 		if done() {
 			return nil
 		}
@@ -138,19 +125,11 @@ func (l *Loop) wait(events []unix.EpollEvent) (int, error) {
 	if d, ok := l.wheel.Next(clock.Now()); ok {
 		timeout = int((d + time.Millisecond - 1) / time.Millisecond)
 	}
-	l.mu.Lock()
-	if len(l.posted) > 0 {
-		timeout = 0
-	}
-	l.asleep = true
-	l.mu.Unlock()
-	if len(l.again) > 0 || len(l.failed) > 0 {
+	if l.inbox.Sleep() || !l.again.Empty() || !l.failed.Empty() {
 		timeout = 0
 	}
 	m, err := unix.EpollWait(l.epfd, events, timeout)
-	l.mu.Lock()
-	l.asleep = false
-	l.mu.Unlock()
+	l.inbox.Awake()
 	switch err {
 	case nil:
 		return m, nil
@@ -228,77 +207,23 @@ func (l *Loop) release(c *conn) {
 func (l *Loop) later(c *conn) {
 	if !c.queued {
 		c.queued = true
-		l.again = append(l.again, c)
+		l.again.Add(c)
 	}
 }
 
-func (l *Loop) readAgain() {
-	for i := range len(l.again) { // those that are added wait for the next round
-		c := l.again[i]
-		l.again[i] = nil
-		c.queued = false
-		if !c.dead {
-			c.read()
-		}
+// Again is c's turn.
+func (c *conn) Again() {
+	c.queued = false
+	if !c.dead {
+		c.read()
 	}
-	n := len(l.again)
-	k := 0
-	for i := range n {
-		if l.again[i] != nil {
-			l.again[k] = l.again[i]
-			k++
-		}
-	}
-	clear(l.again[k:])
-	l.again = l.again[:k]
-}
-
-func (l *Loop) tellFailed() {
-	for i := 0; i < len(l.failed); i++ {
-		f := l.failed[i]
-		l.failed[i] = failure{}
-		f.handler.Closed(f.err)
-	}
-	l.failed = l.failed[:0]
 }
 
 // Post implements [engine.Loop].
-func (l *Loop) Post(f func()) bool {
-	l.mu.Lock()
-	if l.ended {
-		l.mu.Unlock()
-		return false
-	}
-	l.posted = append(l.posted, f)
-	wake := l.asleep
-	l.asleep = false
-	if wake {
-		// Under the lock: end closes wakefd.
-		_, _ = unix.Write(l.wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	}
-	l.mu.Unlock()
-	return true
-}
-
-func (l *Loop) runPosted() {
-	l.mu.Lock()
-	posted := l.posted
-	l.posted = nil
-	l.mu.Unlock()
-	for _, f := range posted {
-		f()
-	}
-}
+func (l *Loop) Post(f func()) bool { return l.inbox.Post(f) }
 
 func (l *Loop) end() {
-	l.mu.Lock()
-	l.ended = true
-	posted := l.posted
-	l.posted = nil
-	l.mu.Unlock()
-	for _, f := range posted {
-		f() // whoever posted waits for it
-	}
+	l.inbox.End()
 	for i := range l.slots {
 		if c := l.slots[i].conn; c != nil {
 			c.Abort()
@@ -324,21 +249,6 @@ func (l *Loop) Disarm(t *engine.Timer) { l.wheel.Disarm(t) }
 // Load implements [engine.Driver].
 func (l *Loop) Load() int { return int(l.load.Load()) }
 
-func (l *Loop) takeBuffer() []byte {
-	if n := len(l.buffers); n > 0 {
-		b := l.buffers[n-1]
-		l.buffers = l.buffers[:n-1]
-		return b
-	}
-	return make([]byte, 0, bufferSize)
-}
-
-func (l *Loop) giveBuffer(b []byte) {
-	if b != nil && len(l.buffers) < keptBuffers && cap(b) <= 2*readSize {
-		l.buffers = append(l.buffers, b[:0])
-	}
-}
-
 const connEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
 // Dial implements [engine.Loop].
@@ -350,7 +260,7 @@ func (l *Loop) Dial(address netip.AddrPort, h engine.Handler) engine.Conn {
 		c.dead = true
 		c.handler = nil
 		l.load.Add(-1)
-		l.failed = append(l.failed, failure{h, err})
+		l.failed.Add(h, err)
 		return c
 	}
 	c.fd = fd

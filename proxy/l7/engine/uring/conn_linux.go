@@ -106,7 +106,7 @@ func (c *conn) fail(err error) {
 	c.handler = nil
 	c.shut()
 	if h != nil {
-		c.loop.failed = append(c.loop.failed, failure{h, err})
+		c.loop.failed.Add(h, err)
 	}
 }
 

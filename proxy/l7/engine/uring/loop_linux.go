@@ -17,7 +17,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -38,10 +37,6 @@ const (
 	bufferCount = 128
 	// readSize is how much is read at once by a plain system call.
 	readSize = 64 << 10
-	// spareSize is what unsent bytes are first copied into, and maxSpare how
-	// many of those buffers a loop keeps for reuse.
-	spareSize = 16 << 10
-	maxSpare  = 64
 )
 
 // Loop is one event loop. Make it with [New]; Run runs it.
@@ -54,15 +49,15 @@ type Loop struct {
 	wheel   *engine.Wheel
 	pace    engine.Pace
 	in      []byte
-	spare   [][]byte
+	spares  engine.Spares
 
 	slots     []slot
 	free      []int
 	sends     sends
-	addresses []*rawAddress // of dials that are not submitted
-	again     []*conn       // have more to read
-	held      []*conn       // receive, and should not
-	failed    []failure     // handlers to be told
+	addresses []*rawAddress       // of dials that are not submitted
+	again     engine.Again[*conn] // have more to read
+	held      []*conn             // receive, and should not
+	failed    engine.Failures
 
 	backlog []sqe  // did not fit the submission queue
 	instant uint32 // submissions that complete at once, since the last wait
@@ -73,11 +68,7 @@ type Loop struct {
 
 	load atomic.Int64 // connections of the loop
 
-	asleep  atomic.Bool // a post must write to wakefd
-	waiting atomic.Bool // something was posted
-	mu      sync.Mutex
-	posted  []func()
-	ended   bool
+	inbox engine.Inbox
 }
 
 // slot is what user data points at. The generation tells completions for the
@@ -86,11 +77,6 @@ type slot struct {
 	conn       *conn
 	acceptor   *acceptor
 	generation uint32
-}
-
-type failure struct {
-	handler engine.Handler
-	err     error
 }
 
 // New returns a loop that holds descriptors and memory and does nothing until
@@ -119,6 +105,7 @@ func New() (*Loop, error) {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	l := &Loop{ring: r, buffers: b, wakefd: wakefd, now: clock.Now(), wheel: engine.NewWheel(), in: make([]byte, readSize)}
+	l.inbox.Wake = func() { _, _ = unix.Write(wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0}) }
 	l.slots = append(l.slots, slot{}) // slot 0 is nobody's
 	return l, nil
 }
@@ -157,9 +144,9 @@ func (l *Loop) round() {
 		l.dispatch(c)
 	}
 	l.wheel.Advance(l.now)
-	l.runPosted()
-	l.readAgain()
-	l.tellFailed()
+	l.inbox.Run()
+	l.again.Run()
+	l.failed.Tell()
 }
 
 // shortWait is how long a wait may be that Go's scheduler is not told of.
@@ -176,9 +163,9 @@ func (l *Loop) wait() error {
 	if d, ok := l.wheel.Next(clock.Now()); ok {
 		w.timeout = d
 	}
-	l.asleep.Store(true)
+	posted := l.inbox.Sleep()
 	switch {
-	case prompt || l.waiting.Load() || len(l.again) > 0 || len(l.failed) > 0 || len(l.backlog) > 0:
+	case prompt || posted || !l.again.Empty() || !l.failed.Empty() || len(l.backlog) > 0:
 		w.events = 0
 	case batch > 0 && w.timeout != 0:
 		w.events += uint32(batch) - 1
@@ -195,7 +182,7 @@ func (l *Loop) wait() error {
 		w.raw = true
 	}
 	errno := l.ring.enter(w)
-	l.asleep.Store(false)
+	l.inbox.Awake()
 	if len(l.addresses) > 0 && len(l.backlog) == 0 && l.ring.queued() == 0 {
 		clear(l.addresses) // the kernel has read them
 		l.addresses = l.addresses[:0]
@@ -359,72 +346,27 @@ func (l *Loop) release(i int) {
 func (l *Loop) later(c *conn) {
 	if !c.queued {
 		c.queued = true
-		l.again = append(l.again, c)
+		l.again.Add(c)
 	}
 }
 
-func (l *Loop) readAgain() {
-	n := len(l.again) // those that are added wait for the next round
-	for i := range n {
-		c := l.again[i]
-		c.queued = false
-		if !c.dead {
-			c.read()
-		}
+// Again is c's turn.
+func (c *conn) Again() {
+	c.queued = false
+	if !c.dead {
+		c.read()
 	}
-	k := copy(l.again, l.again[n:])
-	clear(l.again[k:])
-	l.again = l.again[:k]
-}
-
-func (l *Loop) tellFailed() {
-	for i := 0; i < len(l.failed); i++ {
-		f := l.failed[i]
-		l.failed[i] = failure{}
-		f.handler.Closed(f.err)
-	}
-	l.failed = l.failed[:0]
 }
 
 // Post implements [engine.Loop].
-func (l *Loop) Post(f func()) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended {
-		return false
-	}
-	l.posted = append(l.posted, f)
-	l.waiting.Store(true)
-	if l.asleep.Swap(false) {
-		// Under the lock: end closes wakefd.
-		_, _ = unix.Write(l.wakefd, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-	}
-	return true
-}
-
-func (l *Loop) runPosted() {
-	if !l.waiting.Load() {
-		return
-	}
-	l.mu.Lock()
-	posted := l.posted
-	l.posted = nil
-	l.waiting.Store(false)
-	l.mu.Unlock()
-	for _, f := range posted {
-		f()
-	}
-}
+func (l *Loop) Post(f func()) bool { return l.inbox.Post(f) }
 
 // endWithin bounds how long end waits for the kernel.
 const endWithin = 2 * time.Second
 
 // end takes leave of everyone, and of the kernel.
 func (l *Loop) end() {
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
-	l.runPosted() // whoever posted waits for it
+	l.inbox.End()
 	l.ending = true
 	for i := range l.slots {
 		switch s := &l.slots[i]; {
@@ -434,7 +376,7 @@ func (l *Loop) end() {
 			s.acceptor.stop(nil)
 		}
 	}
-	l.failed = nil
+	l.failed.Drop()
 	l.cancel(userData(kindWake, 0, 0))
 	for deadline := time.Now().Add(endWithin); l.ops > 0 && time.Now().Before(deadline); {
 		l.submit()
@@ -480,21 +422,6 @@ func (l *Loop) Disarm(t *engine.Timer) { l.wheel.Disarm(t) }
 
 // Load implements [engine.Driver].
 func (l *Loop) Load() int { return int(l.load.Load()) }
-
-func (l *Loop) takeSpare() []byte {
-	if n := len(l.spare); n > 0 {
-		b := l.spare[n-1]
-		l.spare = l.spare[:n-1]
-		return b
-	}
-	return make([]byte, 0, spareSize)
-}
-
-func (l *Loop) giveSpare(b []byte) {
-	if b != nil && len(l.spare) < maxSpare && cap(b) <= 2*readSize {
-		l.spare = append(l.spare, b[:0])
-	}
-}
 
 // rawAddress is a socket's address as the kernel reads it.
 type rawAddress struct {

@@ -145,7 +145,7 @@ func (c *conn) keep(b []byte) {
 		return
 	}
 	if c.out == nil {
-		c.out = c.loop.takeSpare()
+		c.out = c.loop.spares.Take()
 	}
 	if c.taken > 0 && len(c.out)+len(b) > cap(c.out) {
 		c.out = c.out[:copy(c.out, c.out[c.taken:])]
@@ -217,7 +217,7 @@ func (c *conn) emptied() {
 
 func (c *conn) dropOut() {
 	if c.out != nil {
-		c.loop.giveSpare(c.out)
+		c.loop.spares.Give(c.out)
 		c.out, c.taken = nil, 0
 	}
 }

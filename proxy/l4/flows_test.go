@@ -1,0 +1,85 @@
+package l4
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/pool"
+)
+
+// What ICMP says of a server counts against it.
+func TestUDPRefusalsTakeAServerOut(t *testing.T) {
+	dead, conn := udpServer(t, "127.0.0.1:0", "dead")
+	_ = conn.Close()
+	alive, _ := udpServer(t, "127.0.0.1:0", "alive")
+	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, dead, alive)
+	p := b.l.Site().Pool
+	p.Update(pool.Spec{FailOpen: true, Health: health.Config{MaxFails: 1, FailTimeout: time.Hour}, Servers: []pool.ServerSpec{
+		{Name: "a", Address: dead, Weight: 1}, {Name: "b", Address: alive, Weight: 1},
+	}})
+	for range 2 { // one of them begins at the dead one
+		c := b.client("127.0.0.1")
+		until(t, "the flow is at the living server", func() bool {
+			_, _ = c.Write([]byte("x"))
+			return p.Members()[0].InFlight.Load() == 0 && p.Members()[1].InFlight.Load() == int64(b.d.Open())
+		})
+	}
+	until(t, "the dead server is out", func() bool { return !p.Members()[0].Health().Healthy })
+	if !p.Members()[1].Health().Healthy {
+		t.Error("the living one is out, too")
+	}
+}
+
+// A client that keeps on sending must not be lost to a server that checks have
+// found dead, and of which no ICMP tells.
+func TestUDPFlowLeavesAServerThatChecksFoundDead(t *testing.T) {
+	one, _ := udpServer(t, "127.0.0.1:0", "1")
+	two, _ := udpServer(t, "127.0.0.1:0", "2")
+	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, one, two)
+	b.d.lookEvery = 0
+	p := b.l.Site().Pool
+	spec := pool.Spec{Checked: true, FailOpen: true, Servers: []pool.ServerSpec{
+		{Name: "1", Address: one, Weight: 1}, {Name: "2", Address: two, Weight: 1},
+	}}
+	p.Update(spec)
+	checked := func(ok ...bool) {
+		for i, ok := range ok {
+			for range 10 {
+				p.Observe(p.Members()[i].Server, ok, "", time.Now())
+			}
+		}
+		p.Update(spec) // draws the consequences
+	}
+	checked(true, true)
+	c := b.client("127.0.0.1")
+	began := exchange(t, c, "x")
+	for range 3 {
+		if got := exchange(t, c, "x"); got != began {
+			t.Fatalf("it moved from %q to %q, and all is well", began, got)
+		}
+	}
+	checked(began == "2x", began == "1x")
+	now := exchange(t, c, "x")
+	if now == began {
+		t.Errorf("it stays at %q", began)
+	}
+	checked(false, false)
+	for range 3 {
+		if got := exchange(t, c, "x"); got != now {
+			t.Errorf("with nobody better it moved from %q to %q", now, got)
+		}
+	}
+	for i, m := range p.Members() {
+		want := int64(0)
+		if m.Name == now[:1] {
+			want = 1
+		}
+		if n := m.InFlight.Load(); n != want {
+			t.Errorf("%d in flight at server %d, want %d", n, i, want)
+		}
+	}
+	if b.l.Accepted.Load() != 1 || b.l.Failed.Load() != 0 {
+		t.Errorf("%d flows, %d failed; want 1 and none", b.l.Accepted.Load(), b.l.Failed.Load())
+	}
+}
