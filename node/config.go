@@ -10,10 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
 )
 
 // Config is the node file, DIR/pharos.yaml: what is this node's own and not
@@ -39,6 +42,9 @@ type Config struct {
 	// absolute path or below DIR; "off" keeps none. Default access.log. It is
 	// opened anew when it was moved away.
 	AccessLog string `yaml:"access_log,omitempty"`
+	// Engine moves the bytes: "epoll", "io_uring", or "auto", which is epoll
+	// where io_uring is refused. Default auto.
+	Engine string `yaml:"engine,omitempty"`
 	// Metrics is where Prometheus scrapes the node, host:port, over plain HTTP;
 	// "off" keeps it to itself. Default: Address's host, port 9090.
 	Metrics string `yaml:"metrics,omitempty"`
@@ -114,6 +120,9 @@ func (c Config) Validate() error {
 		if ap, err := netip.ParseAddrPort(c.Metrics); err != nil || ap.Port() == 0 {
 			errs = append(errs, fmt.Errorf("metrics: %q: must be an IP address and a port, such as 127.0.0.1:%d, or %q", c.Metrics, DefaultMetricsPort, switchedOff))
 		}
+	}
+	if !slices.Contains([]choice.Kind{"", choice.Auto, choice.Epoll, choice.IOUring}, choice.Kind(c.Engine)) {
+		errs = append(errs, fmt.Errorf("engine: %q: must be %s, %s or %s", c.Engine, choice.Auto, choice.Epoll, choice.IOUring))
 	}
 	if len(c.Addresses) == 0 {
 		errs = append(errs, errors.New("addresses: at least one address of this node is needed, to be the BGP next hop"))

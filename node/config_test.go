@@ -35,10 +35,10 @@ func TestConfigDefaults(t *testing.T) {
 func TestConfigReportsEveryFault(t *testing.T) {
 	c := Config{
 		Name: "N_1", Address: "example.org:7443", Gossip: "0.0.0.0:7946",
-		Addresses: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}, Peers: []string{"x"}, DrainTimeout: -1, Metrics: "on",
+		Addresses: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}, Peers: []string{"x"}, DrainTimeout: -1, Metrics: "on", Engine: "kqueue",
 	}
 	err := c.Validate()
-	for _, field := range []string{"name:", "address:", "gossip:", "addresses[0]:", "peers[0]:", "drain_timeout:", "metrics:"} {
+	for _, field := range []string{"name:", "address:", "gossip:", "addresses[0]:", "peers[0]:", "drain_timeout:", "metrics:", "engine:"} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("no fault names %q: %v", field, err)
 		}
@@ -51,7 +51,7 @@ func TestConfigRoundTripAndSecondWriteRefused(t *testing.T) {
 		Name: "n1", Address: "10.0.0.11:7443", Gossip: "10.0.0.11:7946",
 		Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.11"), netip.MustParseAddr("2001:db8::11")},
 		Peers:     []string{"10.0.0.12:7443"}, DrainTimeout: 3 * time.Second, AccessLog: "/var/log/pharos.log",
-		Metrics: "127.0.0.1:9100",
+		Metrics: "127.0.0.1:9100", Engine: "epoll",
 	}
 	if err := WriteConfig(dir, want); err != nil {
 		t.Fatal(err)

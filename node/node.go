@@ -23,6 +23,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/store"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/accesslog"
+	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
 	"github.com/pharos-lb/pharos/vip/addr"
 )
 
@@ -138,7 +139,7 @@ func (n *Node) newDataPlane() (err error) {
 	if err != nil {
 		return err
 	}
-	if n.proxy, err = proxy.New(proxy.Options{Logger: n.logger, NodeName: n.config.Name, AccessLog: access}); err != nil {
+	if n.proxy, err = proxy.New(proxy.Options{Logger: n.logger, Engine: choice.Kind(n.config.Engine), AccessLog: access}); err != nil {
 		return err
 	}
 	draining, err := loadDraining(n.opts.Dir)

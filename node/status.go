@@ -22,7 +22,7 @@ func describe(v *View, ps proxy.Status, sessions []bgp.SessionStatus) *pharosv1.
 		Draining:       v.Draining,
 		Connections:    int64(ps.Connections),
 		InFlight:       int64(ps.InFlight),
-		Warnings:       slices.Clone(v.Warnings),
+		Warnings:       slices.Concat(v.Warnings, ps.Warnings),
 	}
 	if v.Failure != nil {
 		out.ApplyError = v.Failure.Error()
@@ -41,6 +41,9 @@ func describe(v *View, ps proxy.Status, sessions []bgp.SessionStatus) *pharosv1.
 	}
 	for _, p := range ps.Pools {
 		out.Pools = append(out.Pools, describePool(p))
+		if p.Warning != "" {
+			out.Warnings = append(out.Warnings, "pool "+p.Name+": "+p.Warning)
+		}
 	}
 	return out
 }

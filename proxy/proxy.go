@@ -21,8 +21,7 @@ import (
 // Options are what a Proxy needs beside its Config. Fields left at zero take
 // the default.
 type Options struct {
-	Logger   *slog.Logger // nil: discard
-	NodeName string       // this node's name, for logs
+	Logger *slog.Logger // nil: discard
 
 	ConnectTimeout time.Duration // to one server, where its pool says nothing; default 2 s
 	TCPIdleTimeout time.Duration // of a forwarded TCP connection, either way, where its listener says nothing; default 1 h
@@ -32,8 +31,7 @@ type Options struct {
 	Engine choice.Kind
 
 	// AccessLog takes a line for each request, connection or flow of the
-	// listeners that log; nil:
-	// none is kept. The proxy runs it.
+	// listeners that log; nil: none is kept. The proxy runs it.
 	AccessLog *accesslog.Log
 }
 
@@ -102,9 +100,6 @@ func New(opts Options) (*Proxy, error) {
 	}
 	opts = opts.withDefaults()
 	log := opts.Logger
-	if opts.NodeName != "" {
-		log = log.With("node", opts.NodeName)
-	}
 	return &Proxy{
 		opts:         opts,
 		log:          log,

@@ -24,6 +24,7 @@ func newLabBenchCommand() *cobra.Command {
 		check, list   bool
 		inside        bool
 		output        string
+		engine        string
 		errFallsShort = errors.New("a figure falls short of the goal")
 	)
 	cmd := &cobra.Command{
@@ -66,7 +67,7 @@ libnginx-mod-stream, wrk and nghttp2-client.`,
 				return nil
 			}
 			all, err := bench.Run(ctx, bench.Options{
-				Cases: pattern, Rounds: rounds, Duration: duration, Pharos: binary,
+				Cases: pattern, Rounds: rounds, Duration: duration, Pharos: binary, Engine: engine,
 				Progress: func(step string) { _, _ = fmt.Fprintln(cmd.ErrOrStderr(), step) },
 			})
 			if err != nil {
@@ -94,6 +95,7 @@ libnginx-mod-stream, wrk and nghttp2-client.`,
 	cmd.Flags().BoolVar(&check, "check", false, "exit with an error if a figure falls short of the goal")
 	cmd.Flags().BoolVar(&list, "list", false, "list the cases")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	cmd.Flags().StringVar(&engine, "engine", "", "engine of Pharos: auto, epoll or io_uring (default its own)")
 	cmd.Flags().BoolVar(&inside, "inside", false, "run in the namespaces that this process is in")
 	_ = cmd.Flags().MarkHidden("inside")
 	return cmd

@@ -21,6 +21,7 @@ type Options struct {
 	Rounds   int            // how often each proxy has its turn in each case; the median counts. Default 3
 	Duration time.Duration  // of one turn. Default 3 s
 	Pharos   string         // this program
+	Engine   string         // of Pharos, as the node file names it; empty: its default
 	Progress func(string)   // nil: nobody listens
 }
 

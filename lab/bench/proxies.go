@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -169,6 +170,11 @@ func startPharos(ctx context.Context, b *box, c benchCase, cores string) (*proce
 	if err := run("init", "--name", "n1", "--address", "127.0.0.1"); err != nil {
 		return nil, err
 	}
+	if b.o.Engine != "" {
+		if err := appendTo(filepath.Join(dir, "pharos.yaml"), "engine: "+b.o.Engine+"\n"); err != nil {
+			return nil, err
+		}
+	}
 	config, err := b.file("cluster.yaml", b.pharosConfig())
 	if err != nil {
 		return nil, err
@@ -220,4 +226,13 @@ func pharosRoutes() string {
 	}
 	s.WriteString("      - {name: other, hosts: [other.example], pool: p1}\n")
 	return s.String()
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
