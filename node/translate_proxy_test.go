@@ -21,6 +21,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/policy/route"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
+	"github.com/pharos-lb/pharos/proxy/policy/sticky"
 	"github.com/pharos-lb/pharos/proxy/site"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -256,4 +257,26 @@ func another(v reflect.Value) reflect.Value {
 		panic(fmt.Sprintf("no other value of %s", v.Type()))
 	}
 	return to
+}
+
+// What the README tells operators to apply is valid, and can be served.
+func TestConfigurationOfTheREADME(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```yaml\n")
+	doc, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("there is no configuration in the README")
+	}
+	c, err := registry.Parse("README.md", []byte(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pc := proxyConfig(c)
+	pc.CookieKeys = []sticky.Key{{1}}
+	if err := pc.Validate(); err != nil {
+		t.Error(err)
+	}
 }
