@@ -74,6 +74,10 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	if err == nil {
 		made, err = p.drafts(config)
 	}
+	var terms map[string]*pool.Terms
+	if err == nil {
+		terms, err = p.terms(config)
+	}
 	var next map[bindKey]*binding
 	if err == nil {
 		next, err = p.prepare(config)
@@ -86,7 +90,7 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 	for _, w := range warnings {
 		p.log.Warn("there is something about a certificate", "warning", w)
 	}
-	p.commit(config, made, next)
+	p.commit(config, made, terms, next)
 	p.mu.Lock()
 	p.state.warnings = warnings
 	p.mu.Unlock()
@@ -144,9 +148,9 @@ func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 	return next, nil
 }
 
-// commit switches over to config with its drafts and the bindings that prepare
-// made. It cannot fail.
-func (p *Proxy) commit(config Config, drafts map[string]*draft, next map[bindKey]*binding) {
+// commit switches over to config with its drafts, the terms of its pools, and
+// the bindings that prepare made. It cannot fail.
+func (p *Proxy) commit(config Config, drafts map[string]*draft, terms map[string]*pool.Terms, next map[bindKey]*binding) {
 	p.mu.Lock()
 	old := p.state
 	if old.drain.finished {
@@ -154,7 +158,7 @@ func (p *Proxy) commit(config Config, drafts map[string]*draft, next map[bindKey
 	}
 	p.state.config = config
 	p.state.bindings = next
-	p.state.pools = p.applyPools(config.Pools)
+	p.state.pools = p.applyPools(config.Pools, terms)
 	p.state.listeners = make(map[string]*listener.Listener, len(config.Listeners))
 	for _, l := range config.Listeners {
 		owner := next[keyOf(l, 0)].owner
@@ -228,7 +232,7 @@ type servedPool struct {
 
 // applyPools updates, makes and retires pools, and returns those of the new
 // configuration. The caller holds p.mu and the turn.
-func (p *Proxy) applyPools(config []Pool) map[string]*servedPool {
+func (p *Proxy) applyPools(config []Pool, terms map[string]*pool.Terms) map[string]*servedPool {
 	served := make(map[string]*servedPool, len(config))
 	for _, c := range config {
 		s := p.state.pools[c.Name]
@@ -239,8 +243,8 @@ func (p *Proxy) applyPools(config []Pool) map[string]*servedPool {
 		for _, server := range c.Servers {
 			spec.Servers = append(spec.Servers, pool.ServerSpec(server))
 		}
+		s.pool.SetTerms(terms[c.Name])
 		s.pool.Update(spec)
-		s.pool.SetTerms(p.terms(&c, s.pool.Terms()))
 		served[c.Name] = s
 	}
 	p.applyChecks(config, served)

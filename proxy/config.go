@@ -121,16 +121,20 @@ type Pool struct {
 	// FailClosed refuses requests while no server is healthy; else all servers
 	// are tried then, those that are draining or under maintenance excepted.
 	FailClosed bool
-	// SendProxy begins each connection to a server with a header of the PROXY
-	// protocol: "v1" or "v2"; empty: none.
+	Servers    []Server
+
+	// TLS is how TLS is spoken with the servers; nil: in clear. ALPN is the
+	// proxy's to set. For HTTP and TCP listeners only.
+	TLS *tls.ClientConfig
+	// HTTP2 is spoken with the servers, by ALPN with TLS (a server that picks
+	// HTTP/1.1 is spoken to so), by prior knowledge without. Requests to switch
+	// protocols (WebSocket) go by HTTP/1.1 all the same. For HTTP listeners only.
+	HTTP2 bool
+	// SendProxy has each connection to a server begin with a PROXY header: "v1",
+	// "v2", or empty for none. Not for UDP. A connection then carries the requests of one
+	// client connection only. Not with HTTP2.
 	SendProxy string
 	Timeouts  PoolTimeouts
-	Servers   []Server
-}
-
-// PoolTimeouts bound the phases of what is sent to servers.
-type PoolTimeouts struct {
-	Connect, Response, Idle time.Duration // 0: 2s, 60s, 4s
 }
 
 // Server is one backend; the name is unique in its pool.

@@ -126,9 +126,7 @@ func New(opts Options) (*Proxy, error) {
 // goroutines have ended. It may be called once. It fails if the event loops
 // cannot be made, or break.
 func (p *Proxy) Run(ctx context.Context) error {
-	timeouts := l7.DefaultTimeouts()
-	timeouts.Connect = p.opts.ConnectTimeout
-	http, err := l7.New(p.log, timeouts, p.opts.Loops, l7.WithAccessLog(p.opts.AccessLog), l7.WithEngine(p.opts.Engine))
+	http, err := l7.New(p.log, l7.DefaultTimeouts(), p.opts.Loops, l7.WithAccessLog(p.opts.AccessLog), l7.WithEngine(p.opts.Engine))
 	if err != nil {
 		close(p.stopped)
 		return fmt.Errorf("start the proxy: %w", err)

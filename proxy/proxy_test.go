@@ -41,10 +41,11 @@ func start(t *testing.T, config Config) *Proxy {
 	return startWith(t, Options{}, config)
 }
 
-func startWith(t *testing.T, options Options, config Config) *Proxy {
+// startWith is start with options of the test's.
+func startWith(t *testing.T, opts Options, config Config) *Proxy {
 	t.Helper()
 	before := descriptors(t)
-	p, err := New(options)
+	p, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

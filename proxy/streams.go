@@ -12,7 +12,7 @@ import (
 )
 
 // This file is what the configuration says of listeners that are not looked
-// into, and of connections to their servers.
+// into.
 
 func (p Protocol) known() bool { return p == TCP || p == UDP || p == TLS || p.web() }
 
@@ -50,29 +50,6 @@ func stream(l *Listener, pools map[string]*servedPool, idle time.Duration) site.
 	return s
 }
 
-// terms are how the servers of c are spoken to: those of before, if nothing
-// has changed.
-func (p *Proxy) terms(c *Pool, before *pool.Terms) *pool.Terms {
-	t := pool.DefaultTerms()
-	t.Connect = p.opts.ConnectTimeout
-	for _, f := range []struct {
-		value *time.Duration
-		given time.Duration
-	}{{&t.Connect, c.Timeouts.Connect}, {&t.Response, c.Timeouts.Response}, {&t.Idle, c.Timeouts.Idle}} {
-		if f.given > 0 {
-			*f.value = f.given
-		}
-	}
-	t.SendProxy = proxyVersions[c.SendProxy]
-	if t == *before {
-		return before
-	}
-	return &t
-}
-
-// proxyVersions are the values of Pool.SendProxy.
-var proxyVersions = map[string]int{"": 0, "v1": 1, "v2": 2}
-
 // validateStream reports the faults of what is for TCP, TLS and UDP, or not for
 // them.
 func validateStream(l *Listener, at string, all []Pool, pools map[string]bool, fault func(field, format string, args ...any)) {
@@ -91,11 +68,6 @@ func validateStream(l *Listener, at string, all []Pool, pools map[string]bool, f
 		if len(l.AcceptProxy) > 0 {
 			fault(at+".accept_proxy", "is not for %q", UDP)
 		}
-		for _, c := range all {
-			if c.Name == l.Pool && c.SendProxy != "" {
-				fault(at+".pool", "%q sends PROXY headers, which datagrams cannot carry", l.Pool)
-			}
-		}
 	}
 	if c := l.Clients; c != nil && !l.Protocol.web() && (c.Key == shed.ByHeader || c.Key == shed.ByCookie) {
 		fault(at+".clients.key", "%q is for HTTP: connections have addresses alone", c.Key)
@@ -108,6 +80,11 @@ func validateStream(l *Listener, at string, all []Pool, pools map[string]bool, f
 		at := fmt.Sprintf("%s.server_names[%d]", at, i)
 		if !pools[n.Pool] {
 			fault(at+".pool", "there is no pool %q", n.Pool)
+		}
+		for j := range all {
+			if all[j].Name == n.Pool {
+				validateStreamPool(l, at+".pool", &all[j], fault)
+			}
 		}
 		if len(n.Names) == 0 {
 			fault(at+".names", "is empty")
@@ -126,17 +103,15 @@ func validateStream(l *Listener, at string, all []Pool, pools map[string]bool, f
 	}
 }
 
-// validateServerTerms reports the faults of how servers are spoken to.
-func validateServerTerms(p *Pool, at string, fault func(field, format string, args ...any)) {
-	if _, ok := proxyVersions[p.SendProxy]; !ok {
-		fault(at+".send_proxy", `%q is not known: use "v1", "v2", or none`, p.SendProxy)
-	}
-	for _, f := range []struct {
-		name  string
-		value time.Duration
-	}{{"connect", p.Timeouts.Connect}, {"response", p.Timeouts.Response}, {"idle", p.Timeouts.Idle}} {
-		if f.value < 0 {
-			fault(at+".timeouts."+f.name, "%v is negative", f.value)
-		}
+// validateStreamPool reports what of p is not for what goes to it from l, which
+// is not looked into.
+func validateStreamPool(l *Listener, at string, p *Pool, fault func(field, format string, args ...any)) {
+	switch {
+	case p.HTTP2:
+		fault(at, "http2 of pool %q is for HTTP and HTTPS only", p.Name)
+	case p.TLS != nil && l.Protocol != TCP:
+		fault(at, "tls of pool %q is not for %q: for HTTP, HTTPS and %q only", p.Name, l.Protocol, TCP)
+	case p.SendProxy != "" && l.Protocol == UDP:
+		fault(at, "pool %q sends PROXY headers, which datagrams cannot carry", p.Name)
 	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
@@ -36,8 +37,8 @@ func (c Config) Validate() error {
 		if p.Check != nil {
 			p.Check.Validate(func(field, reason string) { fault(at+".check."+field, "%s", reason) })
 		}
+		validateUpstream(p, at, fault)
 		p.Health.Validate(func(field, reason string) { fault(at+".health."+field, "%s", reason) })
-		validateServerTerms(&p, at, fault)
 		servers := make(map[string]bool, len(p.Servers))
 		for j, s := range p.Servers {
 			at := fmt.Sprintf("%s.servers[%d]", at, j)
@@ -85,6 +86,9 @@ func (c Config) Validate() error {
 			fault(at+".pool", "is empty, and there are no routes: nothing takes what comes")
 		case l.Pool != "" && !pools[l.Pool]:
 			fault(at+".pool", "there is no pool %q", l.Pool)
+		}
+		if i := slices.IndexFunc(c.Pools, func(p Pool) bool { return p.Name == l.Pool }); i >= 0 && !l.Protocol.web() {
+			validateStreamPool(&l, at+".pool", &c.Pools[i], fault)
 		}
 		if !l.Protocol.web() && len(l.Routes) > 0 {
 			fault(at+".routes", "are for HTTP only")

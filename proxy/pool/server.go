@@ -25,6 +25,8 @@ type Server struct {
 	// Connections counts requests or connections sent to it since start.
 	Connections atomic.Uint64
 
+	relayTLS atomic.Pointer[relayTLS] // nil: none was made yet
+
 	// heeds is the time (as of [Now]) from which a success is worth recording:
 	// never, while there is nothing that it would change.
 	heeds atomic.Int64
@@ -32,8 +34,6 @@ type Server struct {
 	aside atomic.Bool  // takes no work now: what it has is not counted against the others
 	load  balance.Load // what the balancing goes by
 	gate  atomic.Uint32
-
-	relayTLS atomic.Pointer[relayTLS] // nil: none was made yet
 
 	tls    atomic.Pointer[serverTLS] // nil: none was made yet
 	logged atomic.Int64              // Unix nanoseconds of the last logged failure

@@ -93,7 +93,11 @@ func (b *below) Closed(err error) {
 	}
 	h := c.handler
 	if c.shake != nil {
+		stood := c.shake.timed
 		c.abandon(PeerGone, err)
+		if stood { // else there was no handshake yet
+			err = &HandshakeError{Peer: c.raw.Peer(), Reason: PeerGone, Err: err}
+		}
 	}
 	c.end()
 	if h != nil {
