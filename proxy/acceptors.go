@@ -61,7 +61,7 @@ func (p *Proxy) bind(l *Listener, i int) (*listener.Socket, error) {
 	}
 	if address.Port() != 0 {
 		if fd, ok := p.datagrams.Dup(address); ok {
-			return listener.Adopt(fd, address), nil
+			return listener.AdoptUDP(address, fd)
 		}
 	}
 	return listener.BindUDP(address)

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -51,25 +50,6 @@ func stream(l *Listener, pools map[string]*servedPool, idle time.Duration) site.
 	return s
 }
 
-// sendsTo reports whether connections that are not looked into go to a pool.
-func (l *Listener) sendsTo(name string) bool {
-	return l.Pool == name || slices.ContainsFunc(l.ServerNames, func(n ServerName) bool { return n.Pool == name })
-}
-
-// validateStreamPool reports what of a pool cannot be done for a protocol that is
-// not HTTP.
-func validateStreamPool(of Protocol, c *Pool, at string, fault func(field, format string, args ...any)) {
-	if c.HTTP2 {
-		fault(at, "%q speaks HTTP/2 with its servers, which goes with HTTP and HTTPS only", c.Name)
-	}
-	if c.TLS != nil && of != TCP {
-		fault(at, "%q speaks TLS with its servers, which goes with HTTP, HTTPS and TCP only", c.Name)
-	}
-	if c.SendProxy != "" && of == UDP {
-		fault(at, "%q sends PROXY headers, which datagrams cannot carry", c.Name)
-	}
-}
-
 // validateStream reports the faults of what is for TCP, TLS and UDP, or not for
 // them.
 func validateStream(l *Listener, at string, all []Pool, pools map[string]bool, fault func(field, format string, args ...any)) {
@@ -89,11 +69,6 @@ func validateStream(l *Listener, at string, all []Pool, pools map[string]bool, f
 			fault(at+".accept_proxy", "is not for %q", UDP)
 		}
 	}
-	for _, c := range all {
-		if !l.Protocol.web() && l.sendsTo(c.Name) {
-			validateStreamPool(l.Protocol, &c, at+".pool", fault)
-		}
-	}
 	if c := l.Clients; c != nil && !l.Protocol.web() && (c.Key == shed.ByHeader || c.Key == shed.ByCookie) {
 		fault(at+".clients.key", "%q is for HTTP: connections have addresses alone", c.Key)
 	}
@@ -105,6 +80,11 @@ func validateStream(l *Listener, at string, all []Pool, pools map[string]bool, f
 		at := fmt.Sprintf("%s.server_names[%d]", at, i)
 		if !pools[n.Pool] {
 			fault(at+".pool", "there is no pool %q", n.Pool)
+		}
+		for j := range all {
+			if all[j].Name == n.Pool {
+				validateStreamPool(l, at+".pool", &all[j], fault)
+			}
 		}
 		if len(n.Names) == 0 {
 			fault(at+".names", "is empty")
@@ -120,5 +100,18 @@ func validateStream(l *Listener, at string, all []Pool, pools map[string]bool, f
 				fault(at, "%q is neither a host name nor a wildcard such as *.example.com", name)
 			}
 		}
+	}
+}
+
+// validateStreamPool reports what of p is not for what goes to it from l, which
+// is not looked into.
+func validateStreamPool(l *Listener, at string, p *Pool, fault func(field, format string, args ...any)) {
+	switch {
+	case p.HTTP2:
+		fault(at, "http2 of pool %q is for HTTP and HTTPS only", p.Name)
+	case p.TLS != nil && l.Protocol != TCP:
+		fault(at, "tls of pool %q is not for %q: for HTTP, HTTPS and %q only", p.Name, l.Protocol, TCP)
+	case p.SendProxy != "" && l.Protocol == UDP:
+		fault(at, "pool %q sends PROXY headers, which datagrams cannot carry", p.Name)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/proxyproto"
+	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
 // onEngines runs a test on each engine that works here.
@@ -118,7 +119,7 @@ func TestStreamsOnBothEngines(t *testing.T) {
 }
 
 // tlsServer answers each connection with a name, by TLS of its own.
-func tlsServer(t *testing.T, name string) netip.AddrPort {
+func tlsServer(t *testing.T, name string) (address netip.AddrPort, certificate []byte) {
 	t.Helper()
 	own := selfSigned(t, name, name+".example", time.Hour)
 	pair, err := cryptotls.X509KeyPair(own.Chain, own.Key)
@@ -129,7 +130,7 @@ func tlsServer(t *testing.T, name string) netip.AddrPort {
 		s := cryptotls.Server(c, &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}})
 		_, _ = io.WriteString(s, name)
 		_ = s.Close()
-	})
+	}), own.Chain
 }
 
 func TestTLSPassthroughByServerName(t *testing.T) {
@@ -139,7 +140,8 @@ func TestTLSPassthroughByServerName(t *testing.T) {
 			ServerNames: []ServerName{{[]string{"A.example"}, "a"}, {[]string{"*.b.example", "b.example"}, "b"}},
 		}}}
 		for _, name := range []string{"a", "b", "c"} {
-			config.Pools = append(config.Pools, Pool{Name: name, Servers: []Server{{Name: name, Address: tlsServer(t, name), Weight: 1}}})
+			address, _ := tlsServer(t, name)
+			config.Pools = append(config.Pools, Pool{Name: name, Servers: []Server{{Name: name, Address: address, Weight: 1}}})
 		}
 		p := startWith(t, options, config)
 		askFor := func(name string) (string, error) {
@@ -175,6 +177,28 @@ func TestTLSPassthroughByServerName(t *testing.T) {
 				t.Errorf("asked for %q: %q, %v; want c", name, got, err)
 			}
 		}
+	})
+}
+
+// A client speaks in clear, and its server TLS; who is not whom he should be is
+// not spoken to.
+func TestTCPWithTLSToServers(t *testing.T) {
+	onEngines(t, func(t *testing.T, options Options) {
+		address, ca := tlsServer(t, "a")
+		config := oneListener(TCP, Server{Name: "a", Address: address, Weight: 1})
+		config.Pools[0].TLS = &tls.ClientConfig{ServerName: "a.example", CA: ca}
+		p := startWith(t, options, config)
+		for range 3 {
+			if got := ask(t, listening(p)); got != "a" {
+				t.Errorf("answer %q", got)
+			}
+		}
+		other := oneListener(TCP, config.Pools[0].Servers...)
+		other.Pools[0].TLS = &tls.ClientConfig{ServerName: "b.example", CA: ca}
+		if err := p.Apply(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		wantReset(t, "with a server of another name", listening(p), "")
 	})
 }
 
@@ -467,7 +491,7 @@ func TestStreamsAreLogged(t *testing.T) {
 			case UDP:
 				server = datagramsOn(t, "udp")
 			case TLS:
-				server = tlsServer(t, "a")
+				server, _ = tlsServer(t, "a")
 			}
 			out := new(lockedBuffer)
 			config := oneListener(protocol, Server{Name: "a", Address: server, Weight: 1})

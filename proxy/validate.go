@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
@@ -94,6 +95,9 @@ func (c Config) Validate() error {
 			fault(at+".pool", "is empty, and there are neither routes, server names nor a redirect: nothing takes what comes")
 		case l.Pool != "" && !pools[l.Pool]:
 			fault(at+".pool", "there is no pool %q", l.Pool)
+		}
+		if i := slices.IndexFunc(c.Pools, func(p Pool) bool { return p.Name == l.Pool }); i >= 0 && !l.Protocol.web() {
+			validateStreamPool(&l, at+".pool", &c.Pools[i], fault)
 		}
 		if !l.Protocol.web() && len(l.Routes) > 0 {
 			fault(at+".routes", "are for HTTP only")

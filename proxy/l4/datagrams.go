@@ -100,7 +100,7 @@ func (d *Datagrams) Dup(address netip.AddrPort) (fd int, ok bool) {
 func (a *PacketAcceptor) Start() {
 	a.started = true
 	p := a.packets
-	p.post(func() { p.owner, p.idle = a.owner, a.owner.Site().Stream.Idle })
+	p.post(func() { p.owner, p.idle = a.owner, a.owner.Site().Stream.Idle; p.listen(true) })
 	p.d.mu.Lock()
 	defer p.d.mu.Unlock()
 	if !p.running {
@@ -111,11 +111,18 @@ func (a *PacketAcceptor) Start() {
 
 // Stop ends it: when it returns, no flow begins any more. Those that there are
 // go on, both ways, until they are idle.
-func (a *PacketAcceptor) Stop() {
+func (a *PacketAcceptor) Stop() { a.stop(false) }
+
+// Yield is Stop where another process has the socket, too: all that clients send
+// is that one's from here on. The flows that there are carry what their servers
+// still answer, until they are idle.
+func (a *PacketAcceptor) Yield() { a.stop(true) }
+
+func (a *PacketAcceptor) stop(yield bool) {
 	p := a.packets
 	if a.started {
 		done := make(chan struct{})
-		if p.post(func() { p.owner = nil; close(done) }) {
+		if p.post(func() { p.owner = nil; p.listen(!yield); close(done) }) {
 			<-done
 		}
 	}

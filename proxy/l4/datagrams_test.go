@@ -329,7 +329,10 @@ func TestUDPAddressComesBackWhileFlowsLiveOn(t *testing.T) {
 	if !ok {
 		t.Fatal("the socket is gone, and a flow lives on")
 	}
-	b.socket = listener.Adopt(fd, b.socket.Address())
+	var err error
+	if b.socket, err = listener.AdoptUDP(b.socket.Address(), fd); err != nil {
+		t.Fatal(err)
+	}
 	b.acceptor = b.accept(b.l)
 	b.acceptor.Start()
 	exchange(t, old, "x")

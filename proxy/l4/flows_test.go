@@ -1,9 +1,14 @@
 package l4
 
 import (
+	"log/slog"
+	"net/netip"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
@@ -81,5 +86,74 @@ func TestUDPFlowLeavesAServerThatChecksFoundDead(t *testing.T) {
 	}
 	if b.l.Accepted.Load() != 1 || b.l.Failed.Load() != 0 {
 		t.Errorf("%d flows, %d failed; want 1 and none", b.l.Accepted.Load(), b.l.Failed.Load())
+	}
+}
+
+// Two processes have one socket: what clients send is the other one's once this
+// one has yielded, and what servers still answer gets through.
+func TestUDPYield(t *testing.T) {
+	one, _ := udpServer(t, "127.0.0.1:0", "1")
+	two, _ := udpServer(t, "127.0.0.1:0", "2")
+	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, one)
+	c := b.client("127.0.0.1")
+	exchange(t, c, "x")
+
+	fd, err := b.socket.Dup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	successor, err := listener.AdoptUDP(b.socket.Address(), fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fd, err = successor.Dup(); err != nil {
+		t.Fatal(err)
+	}
+	next := NewDatagrams(slog.New(slog.DiscardHandler), nil, DefaultFlows)
+	a, err := next.Acceptor(fd, successor.Address(), listener.New("front", udpSite(newPool("p", two), patience)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.acceptor.Yield()
+	a.Start()
+	for range 5 {
+		if got := exchange(t, c, "x"); got != "2x" {
+			t.Errorf("after the first one yielded, the answer is %q", got)
+		}
+	}
+	if b.d.Open() != 1 {
+		t.Errorf("%d flows are left at the first one, want 1: its server may answer", b.d.Open())
+	}
+	// Should it come to be heard again, it is.
+	a.Yield()
+	b.acceptor = b.accept(b.l)
+	b.acceptor.Start()
+	if got := exchange(t, c, "y"); got != "1y" {
+		t.Errorf("back at the first one, the answer is %q", got)
+	}
+	_ = successor.Close()
+	next.Drain(noTime(), time.Now())
+}
+
+func TestAdoptUDPRefuses(t *testing.T) {
+	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows)
+	for name, row := range map[string]struct {
+		open    func() (int, error)
+		address netip.AddrPort
+	}{
+		"another address": {b.socket.Dup, netip.MustParseAddrPort("127.0.0.1:81")},
+		"no UDP":          {func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0) }, netip.MustParseAddrPort("0.0.0.0:0")},
+		"no socket":       {func() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY, 0) }, b.socket.Address()},
+	} {
+		fd, err := row.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := listener.AdoptUDP(row.address, fd); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != unix.EBADF {
+			t.Errorf("%s: the descriptor is left open (%v)", name, err)
+		}
 	}
 }

@@ -35,7 +35,7 @@ func onEngines(t *testing.T, test func(t *testing.T, kind choice.Kind)) {
 	}
 }
 
-func serve(t *testing.T, kind choice.Kind, idle time.Duration, server netip.AddrPort) (f *Forwarder, l *listener.Listener, address string) {
+func serve(t testing.TB, kind choice.Kind, idle time.Duration, server netip.AddrPort) (f *Forwarder, l *listener.Listener, address string) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	p := newPool("p", server)
@@ -76,7 +76,7 @@ func serve(t *testing.T, kind choice.Kind, idle time.Duration, server netip.Addr
 	return f, l, s.Address().String()
 }
 
-func echo(t *testing.T) netip.AddrPort {
+func echo(t testing.TB) netip.AddrPort {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

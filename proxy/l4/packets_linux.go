@@ -30,6 +30,7 @@ type packets struct {
 	ended  bool     // guarded by mu
 
 	owner  *listener.Listener // of new flows; nil: there are none
+	deaf   bool               // another process reads what clients send
 	table  map[flowKey]*flow
 	slots  []*flow // by what epoll says; 0 is wakefd, 1 is fd
 	free   []int
@@ -77,6 +78,21 @@ func newPackets(d *Datagrams, fd int, address netip.AddrPort) (*packets, error) 
 func (p *packets) watch(fd, slot int) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(slot)}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.epfd, unix.EPOLL_CTL_ADD, fd, &ev))
+}
+
+// listen begins or ends to read what clients send.
+func (p *packets) listen(on bool) {
+	if p.deaf != on {
+		return
+	}
+	p.deaf = !on
+	if on {
+		if err := p.watch(p.fd, socketSlot); err != nil {
+			p.d.log.Error("a socket cannot be read any more", "address", p.address, "error", err)
+		}
+		return
+	}
+	_ = unix.EpollCtl(p.epfd, unix.EPOLL_CTL_DEL, p.fd, nil)
 }
 
 func (p *packets) close() {

@@ -37,10 +37,6 @@ func Bind(address netip.AddrPort) (*Socket, error) { return bind(address, unix.S
 // where the socket is bound to the unspecified one.
 func BindUDP(address netip.AddrPort) (*Socket, error) { return bind(address, unix.SOCK_DGRAM) }
 
-// Adopt makes a Socket of a descriptor that is bound to address already, and
-// owns it.
-func Adopt(fd int, address netip.AddrPort) *Socket { return &Socket{address: address, fd: fd} }
-
 func bind(address netip.AddrPort, kind int) (*Socket, error) {
 	family, sa := unix.AF_INET, unix.Sockaddr(nil)
 	ip := address.Addr().Unmap()
