@@ -18,8 +18,11 @@ const (
 	// maxAgain bounds what is remembered of a request's body, for a server of
 	// HTTP/2 that did nothing with it.
 	maxAgain = 64 << 10
-	// maxRefusals is how often one request may be refused so.
-	maxRefusals = 3
+	// refusalsHere is how often one request is sent to the same server that
+	// does nothing with it, and maxRefusals how often at all. A server that goes
+	// may take new connections until it is gone, and the requests of many
+	// clients are on each of them.
+	refusalsHere, maxRefusals = 3, 8
 )
 
 // remember keeps a piece of the body that is being sent.
@@ -141,9 +144,9 @@ func (x *exchange) upstreamRefused() {
 		return
 	case x.responded || x.forgot:
 		x.fail(503, serverRefused)
-	case x.refusals < maxRefusals:
-		x.reach(x.refusals > 1) // on another connection: this one is full or going away, or it will be fresh
-	case x.refusals == maxRefusals:
+	case x.refusals < refusalsHere, x.refusals < maxRefusals && len(x.pool.Members()) == 1:
+		x.reach(false) // the connection that it was on takes no more
+	case x.refusals == refusalsHere:
 		x.outcome = pool.Broken
 		x.unmade = serverRefused
 		x.tryNext()

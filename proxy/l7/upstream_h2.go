@@ -32,8 +32,12 @@ type mux struct {
 	timer  engine.Timer
 
 	streams []*serverStream // with an exchange; while the connection is being made, they wait
-	served  bool            // an exchange was completed on it
-	leaving bool            // it takes no more
+	// ceiling is how many of them the server has shown to take, whatever its
+	// SETTINGS say: a refusal lowers it to those that there are, and each
+	// response raises it by one.
+	ceiling int
+	served  bool // an exchange was completed on it
+	leaving bool // it takes no more
 	gone    bool
 	failure error // why it is gone; nil: it was ours to end
 
@@ -51,6 +55,7 @@ const (
 	// maxWaiting bounds the requests that wait for one connection to be made,
 	// below what a server is taken to allow before it says so.
 	maxWaiting = 64
+	maxStreams = 128 // of one connection
 	// A connection is asked whether it lives after pingAfter of silence, and
 	// must answer pingWithin. Servers of gRPC take more than two PINGs in five
 	// minutes, with nothing of theirs between, for an attack: after an answer
@@ -94,7 +99,7 @@ func (w *worker) multiplexed(x *exchange, fresh bool) {
 			}
 		}
 	}
-	m := &mux{w: w, server: x.server, terms: x.terms, silence: pingAfter}
+	m := &mux{w: w, server: x.server, terms: x.terms, ceiling: maxStreams, silence: pingAfter}
 	m.timer.Fire = m.expired
 	all = w.muxes[x.server] // it may have been emptied
 	if all == nil {
@@ -113,7 +118,7 @@ func (m *mux) room(single bool) bool {
 	case m.leaving || m.gone || m.one != nil:
 		return false
 	case m.h2 != nil:
-		return m.h2.Available() > 0
+		return len(m.streams) < m.ceiling && m.h2.Available() > 0
 	case single:
 		return len(m.streams) == 0
 	}
@@ -146,6 +151,7 @@ func (m *mux) Opened() {
 		all.single = false
 	}
 	config := http2.ClientConfig()
+	config.MaxStreams, config.ConnWindow = maxStreams, maxStreams*config.StreamWindow
 	m.h2 = http2.NewClientConn(w.shared2, m.conn, &config, (*answers)(m))
 	m.idle, m.last, m.moved = w.loop.Now(), w.loop.Now(), w.loop.Now()
 	w.depth++

@@ -167,10 +167,9 @@ func TestUnprocessedRequestsAreSentAgain(t *testing.T) {
 	tests := []struct {
 		name string
 		say  func(s *server2)
-		conn int // where it goes next
 	}{
-		{"GOAWAY below the stream", func(s *server2) { _ = s.write.WriteGoAway(0, http2.ErrCodeNo, nil) }, 1},
-		{"REFUSED_STREAM", func(s *server2) { _ = s.write.WriteRSTStream(1, http2.ErrCodeRefusedStream) }, 0},
+		{"GOAWAY below the stream", func(s *server2) { _ = s.write.WriteGoAway(0, http2.ErrCodeNo, nil) }},
+		{"REFUSED_STREAM", func(s *server2) { _ = s.write.WriteRSTStream(1, http2.ErrCodeRefusedStream) }},
 	}
 	for _, tt := range tests {
 		for _, request := range []string{get, post} {
@@ -183,26 +182,51 @@ func TestUnprocessedRequestsAreSentAgain(t *testing.T) {
 				s.frames()
 				tt.say(s)
 				s.flush()
-				stream := uint32(1)
-				if tt.conn == 1 {
-					s = r.server2(t, 1)
+				s = r.server2(t, 1)
+				if request == get {
+					s.want("GET/:1")
 				} else {
-					stream = 3
+					s.want("POST/p:1 hello.:1")
 				}
-				want := fmt.Sprintf("GET/:%d", stream)
-				if request == post {
-					want = fmt.Sprintf("POST/p:%d hello.:%d", stream, stream)
-				}
-				s.want(want)
-				s.reply(stream)
+				s.reply(1)
 				answer2(t, c, "200 OK\r\n")
-				if tt.conn == 1 && !r.server(t, 0).EOF {
+				r.loop.Advance(engineTick)
+				if !r.server(t, 0).EOF {
 					t.Error("the connection that went away was not closed")
 				}
 				r.settled(t)
 			})
 		}
 	}
+}
+
+// A server that refuses more than it has gets no more on this connection, until
+// it has answered.
+func TestRefusalsLowerWhatAConnectionTakes(t *testing.T) {
+	r := h2rig()
+	one, two, three := r.client(), r.client(), r.client()
+	one.Write(get)
+	two.Write(get)
+	r.loop.Run()
+	s := r.server2(t, 0)
+	s.want("GET/:1 GET/:3")
+	_ = s.write.WriteRSTStream(3, http2.ErrCodeRefusedStream)
+	s.flush()
+	other := r.server2(t, 1)
+	other.want("GET/:1")
+	other.reply(1)
+	answer2(t, two, "200 OK\r\n")
+	s.reply(1)
+	answer2(t, one, "200 OK\r\n")
+	for i, c := range []*inmem.Peer{one, two, three} {
+		c.Write(get)
+		r.loop.Run()
+		if want := fmt.Sprintf("GET/:%d", 5+2*i); i < 2 {
+			s.want(want)
+		}
+	}
+	other.want("GET/:3")
+	r.settledLater(t, one, two, three)
 }
 
 func TestAServerThatRefusesEverything(t *testing.T) {
@@ -220,7 +244,7 @@ func TestAServerThatRefusesEverything(t *testing.T) {
 		stream = 1
 	}
 	answer2(t, c, "503 ")
-	if len(r.servers) > 3 {
+	if len(r.servers) > maxRefusals {
 		t.Errorf("%d connections for one request", len(r.servers))
 	}
 	r.settled(t)
@@ -309,6 +333,16 @@ func TestStreamsOutliveGoAway(t *testing.T) {
 	if !s.peer.EOF || next.peer.EOF {
 		t.Errorf("closed: %v %v, want the first alone", s.peer.EOF, next.peer.EOF)
 	}
+	r.settled(t)
+}
+
+// settledLater checks that nothing is left once the clients have gone.
+func (r *rig) settledLater(t *testing.T, clients ...*inmem.Peer) {
+	t.Helper()
+	for _, c := range clients {
+		c.Abort()
+	}
+	r.loop.Run()
 	r.settled(t)
 }
 

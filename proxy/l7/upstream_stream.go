@@ -170,6 +170,7 @@ func (s *serverStream) resume() {
 func (s *serverStream) finish(_, whole bool) {
 	w := s.m.w
 	s.m.served = true
+	s.m.ceiling = min(s.m.ceiling+1, maxStreams)
 	if !whole || len(s.rest) > 0 {
 		s.hs.Reset(http2.Cancel) // what is left of the request is not wanted
 	}
@@ -202,8 +203,12 @@ func (s *serverStream) failed(err error) {
 
 // refused: the server did nothing with the request.
 func (s *serverStream) refused() {
-	w, x := s.m.w, s.x
+	w, m, x := s.m.w, s.m, s.x
 	s.detach()
+	if m.ceiling = len(m.streams); m.ceiling == 0 {
+		m.leaving = true // what it has not taken alone it will not take later
+		w.loop.Arm(&m.timer, 0)
+	}
 	w.recycle(s)
 	x.upstreamRefused()
 }
