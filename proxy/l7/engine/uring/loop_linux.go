@@ -168,6 +168,7 @@ const shortWait = 500 * time.Microsecond
 func (l *Loop) wait() error {
 	l.submit()
 	w := await{events: l.instant + 1, timeout: -1}
+	instant := l.instant > 0
 	l.instant = 0
 	batch := l.pace.Batch(l.now)
 	if d, ok := l.wheel.Next(clock.Now()); ok {
@@ -186,7 +187,9 @@ func (l *Loop) wait() error {
 			// Before 6.12: at most so long, and then on to the next round.
 			w.timeout = engine.BatchWait
 		}
-	case !l.quiet:
+	case !l.quiet || instant:
+		// What follows on a completion (the end behind a last answer) does not
+		// wait for whatever comes next.
 		w.timeout = limit(w.timeout, shortWait)
 		w.raw = true
 	}
