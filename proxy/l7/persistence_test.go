@@ -318,6 +318,55 @@ func TestASplitKeepsSessionsInTheirPools(t *testing.T) {
 	}
 }
 
+// A session that goes on keeps its beginning, and its server, when its date is
+// made new.
+func TestACookieIsRenewed(t *testing.T) {
+	terms := sticky.Config{MaxIdle: time.Hour, MaxLife: 24 * time.Hour}
+	j := jar(t, terms)
+	r := newTrio(j)
+	began, last := time.Now().Add(-10*time.Hour), time.Now().Add(-10*time.Minute)
+	old, err := j.Append(nil, new(sticky.Scratch), "b", began, last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, set, _ := r.ask(pair(string(old)))
+	if server != "b" || len(set) != 1 {
+		t.Fatalf("answered by %s, set %q; want b, and a new cookie", server, set)
+	}
+	// The date of the beginning stands behind the format.
+	if got, want := pair(set[0])[len("SRV=1"):][:6], pair(string(old))[len("SRV=1"):][:6]; got != want {
+		t.Errorf("the session began at %s, want %s", got, want)
+	}
+	if again, more, _ := r.ask(pair(set[0])); again != "b" || len(more) != 0 {
+		t.Errorf("with the new one: answered by %s, set %q", again, more)
+	}
+	gone, err := j.Append(nil, new(sticky.Scratch), "b", time.Now().Add(-25*time.Hour), last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, set, _ := r.ask(pair(string(gone))); len(set) != 1 || pair(set[0])[len("SRV=1"):][:6] == pair(string(gone))[len("SRV=1"):][:6] {
+		t.Errorf("a session beyond its life: set %q, want a new one", set)
+	}
+}
+
+// A WebSocket's session begins with the answer that switches protocols: there is
+// no later one.
+func TestASwitchOfProtocolsBringsTheCookie(t *testing.T) {
+	r := newTrio(jar(t, sticky.Config{}))
+	c := r.client()
+	c.Write("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+	r.loop.Run()
+	for _, conns := range r.conns {
+		conns[0].Write("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+	}
+	r.loop.Run()
+	got := c.Read()
+	hints, switched, _ := strings.Cut(got, "\r\n\r\n")
+	if strings.Contains(hints, "Set-Cookie") || !strings.HasPrefix(switched, "HTTP/1.1 101 ") || strings.Count(switched, "Set-Cookie: SRV=") != 1 {
+		t.Errorf("answer %q, want the cookie in the 101 alone", got)
+	}
+}
+
 func TestSessionsAreCounted(t *testing.T) {
 	r := newTrio(jar(t, sticky.Config{}))
 	_, set, _ := r.ask("")
@@ -445,6 +494,33 @@ func TestKeepAliveRequestWithACookieDoesNotAllocate(t *testing.T) {
 				t.Fatalf("served %d, connection gone %v: not the path that is meant", s.served, up.gone)
 			}
 		}
+	}
+}
+
+func BenchmarkKeepAliveRequestWithACookie(b *testing.B) {
+	for _, format := range []sticky.Format{sticky.Plain, sticky.Signed, sticky.Hidden} {
+		b.Run(string(format), func(b *testing.B) {
+			var nothing discard
+			r := newRig()
+			j := jar(b, sticky.Config{Format: format})
+			r.pool.SetJar(j)
+			r.w.loop = nothing
+			s := r.w.accept(r.l, &nothing).(*session)
+			set, err := j.Append(nil, new(sticky.Scratch), "a", time.Time{}, time.Now())
+			if err != nil {
+				b.Fatal(err)
+			}
+			request, response := []byte("GET / HTTP/1.1\r\nHost: x\r\nCookie: a=b; "+pair(string(set))+"; c=d\r\n\r\n"), []byte(reply)
+			s.Data(request)
+			up := s.x.up.(*serverConn)
+			up.Opened()
+			up.Data(response)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.Data(request)
+				up.Data(response)
+			}
+		})
 	}
 }
 
