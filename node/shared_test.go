@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/pharos-lb/pharos/cluster/api"
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/cluster/fsm"
 	"github.com/pharos-lb/pharos/proxy/tls"
@@ -73,11 +75,15 @@ func TestSharedKeysAndOperatorsWordsOutliveLeadersAndRestarts(t *testing.T) {
 	first := c.agree(t, "")
 
 	weight := int32(7)
-	answer, err := c.client(t, "n3").OperateServers(t.Context(), &pharosv1.OperateServersRequest{
-		Servers: []string{"app/b1"}, State: "MAINTENANCE", Weight: &weight, Wait: true, UntilIdle: true, WaitTimeout: durationpb.New(patience),
+	var answer *pharosv1.OperateServersResponse
+	c.ask(t, "n3", func(ctx context.Context, client *api.Client) (err error) {
+		answer, err = client.OperateServers(ctx, &pharosv1.OperateServersRequest{
+			Servers: []string{"app/b1"}, State: "MAINTENANCE", Weight: &weight, Wait: true, UntilIdle: true, WaitTimeout: durationpb.New(patience),
+		})
+		return err
 	})
-	if err != nil || len(answer.GetNodes()) != 3 || answer.GetInFlight() != 0 || answer.GetServers()[0].GetOperatorState() != "MAINTENANCE" {
-		t.Fatalf("%v, %v", answer, err)
+	if len(answer.GetNodes()) != 3 || answer.GetInFlight() != 0 || answer.GetServers()[0].GetOperatorState() != "MAINTENANCE" {
+		t.Fatalf("%v", answer)
 	}
 	for _, n := range answer.GetNodes() {
 		if !n.GetApplied() {
@@ -90,9 +96,13 @@ func TestSharedKeysAndOperatorsWordsOutliveLeadersAndRestarts(t *testing.T) {
 			if n == nil {
 				continue
 			}
-			list, err := c.client(t, name).ListServers(t.Context(), &pharosv1.ListServersRequest{})
-			if err != nil || len(list.GetServers()) != 2 {
-				t.Fatalf("%s, on %s: %v, %v", when, name, list, err)
+			var list *pharosv1.ListServersResponse
+			c.ask(t, name, func(ctx context.Context, client *api.Client) (err error) {
+				list, err = client.ListServers(ctx, &pharosv1.ListServersRequest{})
+				return err
+			})
+			if len(list.GetServers()) != 2 {
+				t.Fatalf("%s, on %s: %v", when, name, list)
 			}
 			s := list.GetServers()[0]
 			if s.GetOperatorState() != "MAINTENANCE" || s.GetWeight() != 7 || s.GetConfiguredWeight() != 3 || s.GetCreated() == nil {
@@ -116,17 +126,17 @@ func TestSharedKeysAndOperatorsWordsOutliveLeadersAndRestarts(t *testing.T) {
 	// The leader goes: the next one changes the keys by its own clock.
 	old := c.leader(t)
 	c.stop(old)
-	leader := c.leader(t)
-	n := c.nodes[leader]
-	k := keeper{
-		self: leader, cluster: n.store, secrets: n.identity, logger: slog.New(slog.DiscardHandler),
-		// No later: a key that is further ahead is one of a clock that is wrong,
-		// and the leaders to come would change it.
-		now: func() time.Time { return time.Now().Add(tls.RotationPeriod) },
-	}
-	if err := k.turn(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	var n *Node
+	c.await(t, "new keys", func() bool {
+		leader := c.leader(t) // it may change again on a busy machine
+		n = c.nodes[leader]
+		err := keeper{
+			self: leader, cluster: n.store, secrets: n.identity, logger: slog.New(slog.DiscardHandler),
+			// No further, or the key counts as one from the future to the next leader.
+			now: func() time.Time { return time.Now().Add(tls.RotationPeriod) },
+		}.turn(t.Context())
+		return err == nil && len(n.store.State().Keys[fsm.TicketKeys].Keys) == 2
+	})
 	second := c.agree(t, first)
 	if records, err := ticketRecords(n.store.State().Desired, n.identity); err != nil || len(records) != 2 || !strings.Contains(first, fmt.Sprint(records[0].Key)) {
 		t.Errorf("the first leader's key is not kept: %v, %v", len(records), err)
@@ -183,10 +193,13 @@ func TestServersThatAreNotThereAreNamedAndNothingIsChanged(t *testing.T) {
 	c := newTrio(t)
 	c.apply(t, "n1", fmt.Sprintf(twoServers, "10"))
 	before := c.nodes["n1"].store.State().Servers
-	_, err := c.client(t, "n2").OperateServers(t.Context(), &pharosv1.OperateServersRequest{Servers: []string{"app/b1", "app/b3"}, State: "DRAINING"})
-	if err == nil || !strings.Contains(err.Error(), `"app/b3" (did you mean "app/b1"?)`) {
-		t.Errorf("got %v", err)
-	}
+	c.ask(t, "n2", func(ctx context.Context, client *api.Client) error {
+		_, err := client.OperateServers(ctx, &pharosv1.OperateServersRequest{Servers: []string{"app/b1", "app/b3"}, State: "DRAINING"})
+		if err != nil && strings.Contains(err.Error(), `"app/b3" (did you mean "app/b1"?)`) {
+			return nil
+		}
+		return fmt.Errorf("of servers that are not there: %w", err)
+	})
 	for name, n := range c.nodes {
 		if s := n.store.State().Servers["app/b1"]; s != before["app/b1"] || s.State != fsm.ServerReady {
 			t.Errorf("%s has %+v", name, s)

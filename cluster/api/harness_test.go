@@ -145,15 +145,20 @@ type fakeNode struct {
 	status     *pharosv1.NodeStatusResponse
 	drains     []time.Duration
 	undrains   int
+	asked      func() // runs when its status is asked for
 }
 
 func (n *fakeNode) Status(context.Context) *pharosv1.NodeStatusResponse {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.status != nil {
-		return n.status
+	answer, asked := n.status, n.asked
+	n.mu.Unlock()
+	if asked != nil {
+		asked()
 	}
-	return &pharosv1.NodeStatusResponse{Name: n.name}
+	if answer == nil {
+		answer = &pharosv1.NodeStatusResponse{Name: n.name}
+	}
+	return answer
 }
 
 func (n *fakeNode) WaitApplied(ctx context.Context, revision uint64) (uint64, string, error) {

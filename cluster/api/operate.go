@@ -100,7 +100,7 @@ func (s *Server) OperateServers(ctx context.Context, request *pharosv1.OperateSe
 		response.Nodes = s.waitApplied(ctx, result.Revision, timeout)
 	}
 	if request.GetUntilIdle() {
-		response.InFlight = s.waitIdle(ctx, request.GetServers(), deadline)
+		response.InFlight, response.Unasked = s.waitIdle(ctx, request.GetServers(), deadline)
 	}
 	for _, server := range configured(s.cluster.State()) {
 		if slices.Contains(request.GetServers(), fsm.ServerName(server.GetPool(), server.GetName())) {
@@ -110,22 +110,22 @@ func (s *Server) OperateServers(ctx context.Context, request *pharosv1.OperateSe
 	return response, nil
 }
 
-// waitIdle returns how much is in flight to servers, once that is nothing or the
-// deadline has passed.
-func (s *Server) waitIdle(ctx context.Context, names []string, deadline time.Time) int64 {
+// waitIdle returns how much is in flight to servers, and the live nodes of which
+// that is not known, once that is nothing and nobody or the deadline has passed.
+func (s *Server) waitIdle(ctx context.Context, names []string, deadline time.Time) (int64, []*pharosv1.Unasked) {
 	tick := time.NewTicker(idlePoll)
 	defer tick.Stop()
 	for {
 		var inFlight int64
-		answers, _ := s.askAll(ctx, s.live())
+		answers, reasons := s.askAll(ctx, s.live())
 		for _, answer := range answers {
 			servers := byServer(answer)
 			for _, name := range names {
 				inFlight += servers[name].GetInFlight()
 			}
 		}
-		if inFlight == 0 || ctx.Err() != nil || !time.Now().Before(deadline) {
-			return inFlight
+		if inFlight+int64(len(reasons)) == 0 || ctx.Err() != nil || !time.Now().Before(deadline) {
+			return inFlight, unasked(reasons)
 		}
 		select {
 		case <-tick.C:
@@ -154,6 +154,14 @@ func (s *Server) askAll(ctx context.Context, members []LiveMember) (answers map[
 	}
 	asked.Wait()
 	return answers, reasons
+}
+
+func unasked(reasons map[string]string) []*pharosv1.Unasked {
+	var list []*pharosv1.Unasked
+	for _, name := range slices.SortedFunc(maps.Keys(reasons), compareNames) {
+		list = append(list, &pharosv1.Unasked{Node: name, Reason: reasons[name]})
+	}
+	return list
 }
 
 // ListServers implements pharosv1.ControlServer.
@@ -200,11 +208,7 @@ func (s *Server) ListServers(ctx context.Context, request *pharosv1.ListServersR
 		}
 		response.Servers = append(response.Servers, server)
 	}
-	for _, m := range ask {
-		if reason, ok := reasons[m.Name]; ok {
-			response.Unasked = append(response.Unasked, &pharosv1.Unasked{Node: m.Name, Reason: reason})
-		}
-	}
+	response.Unasked = append(response.Unasked, unasked(reasons)...)
 	slices.SortFunc(response.Unasked, func(a, b *pharosv1.Unasked) int { return compareNames(a.GetNode(), b.GetNode()) })
 	return response, nil
 }

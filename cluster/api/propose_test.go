@@ -45,25 +45,35 @@ func TestTheLeaderValidatesBeforeItProposes(t *testing.T) {
 	}
 }
 
-// large is a document of at most, and about, so many bytes.
-func large(bytes int) string {
-	body := strings.Repeat("x", 8000)
+// large is a document of about so many bytes, content of which are no comment.
+func large(bytes, content int) string {
+	body, comment := strings.Repeat("x", 60000), "# "+strings.Repeat("x", 60000)
 	var b strings.Builder
 	b.WriteString("vips: [{name: web, addresses: [198.51.100.1]}]\npools: [{name: web, servers: [{name: s, address: \"10.0.0.1:80\"}]}]\nlisteners:\n")
-	for port := 1; b.Len() < bytes-len(body)-200; port++ {
+	for port := 1; b.Len() < content; port++ {
 		fmt.Fprintf(&b, "  - {name: l%d, vip: web, port: %d, protocol: http, pool: web, error_pages: [{status: [500], body: \"%s\"}]}\n", port, port, body)
+	}
+	for b.Len() < bytes-len(comment)-1 {
+		b.WriteString(comment + "\n")
 	}
 	return b.String()
 }
 
+// More than gRPC takes by default (4 MiB) goes from the client to a follower, to
+// the leader and back.
 func TestADocumentOfTheLargestSizeIsTakenByAnyNode(t *testing.T) {
 	h := newHouse(t, "n2")
-	text := large(registry.MaxDocument)
-	if len(text) < registry.MaxDocument*9/10 {
-		t.Fatalf("the document has %d bytes only", len(text))
+	text := large(registry.MaxDocument, 5<<20)
+	if len(text) > registry.MaxDocument || len(text) < registry.MaxDocument*9/10 {
+		t.Fatalf("the document has %d bytes", len(text))
 	}
-	answer, err := h.client(t, "n1", "n2").Apply(t.Context(), apply(text))
+	client := h.client(t, "n1", "n2")
+	answer, err := client.Apply(t.Context(), apply(text))
 	if err != nil || answer.GetVersion() != 1 {
-		t.Errorf("version %d, %v", answer.GetVersion(), err)
+		t.Fatalf("version %d, %v", answer.GetVersion(), err)
+	}
+	got, err := client.Config(t.Context())
+	if err != nil || len(got.Config.Listeners) < 80 {
+		t.Errorf("%d listeners came back, %v", len(got.Config.Listeners), err)
 	}
 }

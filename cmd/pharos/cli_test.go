@@ -25,10 +25,11 @@ import (
 // control is a node whose answers are fixed.
 type control struct {
 	pharosv1.UnimplementedControlServer
-	address string // its own, once it is known
-	applied []*pharosv1.ApplyRequest
-	drained []time.Duration
-	removed []string
+	address  string // its own, once it is known
+	applied  []*pharosv1.ApplyRequest
+	drained  []time.Duration
+	removed  []string
+	operated []*pharosv1.OperateServersRequest
 }
 
 const configJSON = `{
@@ -84,8 +85,8 @@ func (c *control) Status(context.Context, *pharosv1.StatusRequest) (*pharosv1.St
 				{Name: "http", Protocol: "http", Addresses: []string{"198.51.100.1:80"}, Accepting: true, Connections: 12, Accepted: 100, Requests: 900, Failed: 1},
 			},
 			Pools: []*pharosv1.PoolStatus{{Name: "app", Healthy: 1, Servers: []*pharosv1.ServerStatus{
-				{Name: "b1", Address: "10.0.21.2:8080", Weight: 3, Healthy: true, InFlight: 3, Connections: 50, LastCheck: dawn, LastReason: "200 OK"},
-				{Name: "b2", Address: "10.0.22.2:8080", Weight: 1, Backup: true, Failures: 4, LastReason: "connection refused"},
+				{Name: "b1", Address: "10.0.21.2:8080", Weight: 3, Healthy: true, InFlight: 3, Connections: 50, LastCheck: dawn, LastReason: "200 OK", Id: "8b1e", State: "HEALTHY"},
+				{Name: "b2", Address: "10.0.22.2:8080", Weight: 1, Backup: true, Failures: 4, LastReason: "connection refused", Id: "8b2e", State: "MAINTENANCE"},
 			}}},
 		},
 	}, nil
@@ -157,6 +158,59 @@ func (c *control) Drain(_ context.Context, r *pharosv1.DrainRequest) (*pharosv1.
 
 func (c *control) Undrain(context.Context, *pharosv1.UndrainRequest) (*pharosv1.UndrainResponse, error) {
 	return &pharosv1.UndrainResponse{}, nil
+}
+
+func (c *control) ListServers(_ context.Context, r *pharosv1.ListServersRequest) (*pharosv1.ListServersResponse, error) {
+	if r.GetPool() == "apq" {
+		return nil, status.Error(codes.NotFound, `there is no pool "apq", did you mean "app"?`)
+	}
+	on := func(node, state string, failures int32, reason string, inFlight int64) *pharosv1.ServerOnNode {
+		return &pharosv1.ServerOnNode{Node: node, Status: &pharosv1.ServerStatus{
+			State: state, Weight: 3, EffectiveWeight: 1.5, Failures: failures, LastCheck: dawn, LastReason: reason, InFlight: inFlight, Connections: 9,
+		}}
+	}
+	const id = "ed34a577-39b4-8690-9240-65938a598ff"
+	return &pharosv1.ListServersResponse{
+		Revision: 12,
+		Servers: []*pharosv1.Server{
+			{Id: id + "1", Pool: "app", Name: "b1", Address: "10.0.21.2", Port: 8080, Weight: 3, ConfiguredWeight: 3, OperatorState: "READY", Created: dawn, Nodes: []*pharosv1.ServerOnNode{
+				on("n1", "HEALTHY", 0, "200 OK", 3), on("n2", "UNHEALTHY", 4, "connection refused", 0), on("n3", "HEALTHY", 0, "200 OK", 2),
+			}},
+			{Id: id + "2", Pool: "app", Name: "b2", Address: "2001:db8::22", Port: 8080, Weight: 7, ConfiguredWeight: 1, Backup: true, OperatorState: "DRAINING", Nodes: []*pharosv1.ServerOnNode{
+				on("n1", "DRAINING", 0, "200 OK", 1), on("n2", "DRAINING", 0, "200 OK", 0), on("n3", "DRAINING", 0, "200 OK", 0),
+			}},
+			{Id: id + "3", Pool: "echo", Name: "new", Address: "10.0.21.3", Port: 81, Weight: 1, ConfiguredWeight: 1, OperatorState: "READY", Created: dawn, Nodes: []*pharosv1.ServerOnNode{
+				{Node: "n1"}, {Node: "n2"}, {Node: "n3"},
+			}},
+		},
+		Unasked: []*pharosv1.Unasked{{Node: "n4", Reason: "it is not alive: no heartbeats come from it"}},
+	}, nil
+}
+
+func (c *control) OperateServers(_ context.Context, r *pharosv1.OperateServersRequest) (*pharosv1.OperateServersResponse, error) {
+	c.operated = append(c.operated, r)
+	answer := &pharosv1.OperateServersResponse{Revision: 13}
+	for _, name := range r.GetServers() {
+		pool, server, _ := strings.Cut(name, "/")
+		weight := int32(3)
+		if r.Weight != nil {
+			weight = r.GetWeight()
+		}
+		answer.Servers = append(answer.Servers, &pharosv1.Server{Id: "8b1e", Pool: pool, Name: server, OperatorState: r.GetState(), Weight: weight, ConfiguredWeight: 3})
+		switch server {
+		case "b9":
+			return nil, status.Error(codes.NotFound, `no server of that name: "app/b9" (did you mean "app/b1"?)`)
+		case "busy":
+			answer.InFlight = 4
+		}
+	}
+	if r.GetWait() {
+		answer.Nodes = []*pharosv1.NodeApplied{{Node: "n1", Applied: true, Took: durationpb.New(1234567)}}
+		if strings.HasSuffix(r.GetServers()[0], "stuck") {
+			answer.Nodes = append(answer.Nodes, &pharosv1.NodeApplied{Node: "n2", Reason: "it did not say so in time", Took: durationpb.New(30 * time.Second)})
+		}
+	}
+	return answer, nil
 }
 
 // pharos runs the command line on a node home.
@@ -267,6 +321,24 @@ func TestGoldens(t *testing.T) {
 		{name: "drain-whom", args: "drain"},
 		{name: "drain-negative", args: "drain n1 --deadline -1s"},
 		{name: "undrain", args: "undrain n1"},
+		{name: "server-list", args: "server list"},
+		{name: "server-list-json", args: "server list --pool app -o json"},
+		{name: "server-list-yaml", args: "server list --node n2 -o yaml"},
+		{name: "server-list-unknown", args: "server list --pool apq"},
+		{name: "server-drain", args: "server drain app/b1 app/b2"},
+		{name: "server-drain-json", args: "server drain app/b1 --wait -o json"},
+		{name: "server-drain-idle", args: "server drain app/busy --idle --timeout 7s"},
+		{name: "server-drain-stuck", args: "server drain app/stuck --wait"},
+		{name: "server-drain-unknown", args: "server drain app/b9"},
+		{name: "server-drain-nothing", args: "server drain"},
+		{name: "server-drain-name", args: "server drain b1"},
+		{name: "server-ready", args: "server ready app/b1"},
+		{name: "server-maintenance", args: "server maintenance app/b1 --wait"},
+		{name: "server-weight", args: "server weight app/b1 7"},
+		{name: "server-weight-reset", args: "server weight app/b1 reset --wait"},
+		{name: "server-weight-too-large", args: "server weight app/b1 257"},
+		{name: "server-weight-nothing", args: "server weight app/b1"},
+		{name: "server-alone", args: "server"},
 		{name: "unknown-command", args: "aply"},
 		{name: "unknown-flag", args: "status --bogus"},
 		{name: "unknown-format", args: "status -o xml"},
@@ -292,6 +364,30 @@ func TestGoldens(t *testing.T) {
 	}
 	if len(c.drained) != 2 || c.drained[0] != 30*time.Second {
 		t.Errorf("the node was drained %v", c.drained)
+	}
+	for i, want := range []string{
+		"[app/b1 app/b2] DRAINING weight=<nil> reset=false wait=false idle=false 0s",
+		"[app/b1] DRAINING weight=<nil> reset=false wait=true idle=false 30s",
+		"[app/busy] DRAINING weight=<nil> reset=false wait=true idle=true 7s",
+		"[app/stuck] DRAINING weight=<nil> reset=false wait=true idle=false 30s",
+		"[app/b9] DRAINING weight=<nil> reset=false wait=false idle=false 0s",
+		"[app/b1] READY weight=<nil> reset=false wait=false idle=false 0s",
+		"[app/b1] MAINTENANCE weight=<nil> reset=false wait=true idle=false 30s",
+		"[app/b1]  weight=7 reset=false wait=false idle=false 0s",
+		"[app/b1]  weight=<nil> reset=true wait=true idle=false 30s",
+	} {
+		if i >= len(c.operated) {
+			t.Fatalf("%d requests to operate servers", len(c.operated))
+		}
+		r := c.operated[i]
+		weight := "<nil>"
+		if r.Weight != nil {
+			weight = fmt.Sprint(r.GetWeight())
+		}
+		got := fmt.Sprintf("%v %s weight=%s reset=%v wait=%v idle=%v %v", r.GetServers(), r.GetState(), weight, r.GetResetWeight(), r.GetWait(), r.GetUntilIdle(), r.GetWaitTimeout().AsDuration())
+		if got != want {
+			t.Errorf("request %d: %s, want %s", i, got, want)
+		}
 	}
 	if len(c.removed) != 1 || c.removed[0] != "n3" {
 		t.Errorf("removed: %v", c.removed)

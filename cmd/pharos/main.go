@@ -80,6 +80,7 @@ this machine. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		newInitCommand(o), newJoinCommand(o), newMemberCommand(o), newTokenCommand(o),
 		newApplyCommand(o), newDiffCommand(o), newGetCommand(o),
 		newStatusCommand(o), newExplainCommand(o), newDrainCommand(o), newUndrainCommand(o),
+		newServerCommand(o),
 		newVersionCommand(o),
 		newServeCommand(&o.dir), newLabCommand(), newDrillCommand(),
 	)

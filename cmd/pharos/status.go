@@ -44,6 +44,7 @@ func (v statusView) table(w io.Writer) {
 	}
 	row(w, "draining", yesNo(v.Draining))
 	row(w, "connections", fmt.Sprintf("%d, requests in flight %d", v.Connections, v.InFlight))
+	row(w, "servers", serverCounts(v.Pools))
 	for _, warning := range v.Warnings {
 		row(w, "WARNING", warning)
 	}
@@ -61,10 +62,10 @@ func (v statusView) table(w io.Writer) {
 		row(w, l.Name, l.Protocol, list(l.Addresses), yesNo(l.Accepting), l.Connections, l.Accepted, l.Requests, l.Failed)
 	}
 	fmt.Fprintln(w)
-	row(w, "SERVER", "ADDRESS", "WEIGHT", "BACKUP", "HEALTHY", "IN FLIGHT", "CONNECTIONS", "LAST CHECK")
+	row(w, "SERVER", "ADDRESS", "WEIGHT", "BACKUP", "STATE", "IN FLIGHT", "CONNECTIONS", "LAST CHECK")
 	for _, p := range v.Pools {
 		for _, s := range p.Servers {
-			row(w, p.Name+"/"+s.Name, s.Address, s.Weight, yesNo(s.Backup), yesNo(s.Healthy), s.InFlight, s.Connections, s.LastReason)
+			row(w, p.Name+"/"+s.Name, s.Address, s.Weight, yesNo(s.Backup), s.State, s.InFlight, s.Connections, s.LastReason)
 		}
 	}
 	fmt.Fprintln(w)

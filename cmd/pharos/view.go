@@ -47,10 +47,12 @@ type listenerView struct {
 }
 
 type serverView struct {
+	ID          string     `json:"id"`
 	Name        string     `json:"name"`
 	Address     string     `json:"address"`
 	Weight      int32      `json:"weight"`
 	Backup      bool       `json:"backup"`
+	State       string     `json:"state"`
 	Healthy     bool       `json:"healthy"`
 	Failures    int32      `json:"failures"`
 	LastCheck   *time.Time `json:"last_check,omitempty"`
@@ -134,7 +136,8 @@ func poolOf(p *pharosv1.PoolStatus) poolView {
 	view := poolView{Name: p.GetName(), Healthy: p.GetHealthy(), Servers: []serverView{}}
 	for _, s := range p.GetServers() {
 		view.Servers = append(view.Servers, serverView{
-			Name: s.GetName(), Address: s.GetAddress(), Weight: s.GetWeight(), Backup: s.GetBackup(), Healthy: s.GetHealthy(),
+			ID: s.GetId(), Name: s.GetName(), Address: s.GetAddress(), Weight: s.GetWeight(), Backup: s.GetBackup(),
+			State: s.GetState(), Healthy: s.GetHealthy(),
 			Failures: s.GetFailures(), LastCheck: stamp(s.GetLastCheck()), LastReason: s.GetLastReason(),
 			InFlight: s.GetInFlight(), Connections: s.GetConnections(),
 		})

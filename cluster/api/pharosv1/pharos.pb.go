@@ -2710,6 +2710,7 @@ type OperateServersResponse struct {
 	Servers       []*Server              `protobuf:"bytes,2,rep,name=servers,proto3" json:"servers,omitempty"`                    // after the change, without nodes
 	Nodes         []*NodeApplied         `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`                        // with wait: each live node
 	InFlight      int64                  `protobuf:"varint,4,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"` // with until_idle: what was left at the end
+	Unasked       []*Unasked             `protobuf:"bytes,5,rep,name=unasked,proto3" json:"unasked,omitempty"`                    // with until_idle: whose part in that is not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2770,6 +2771,13 @@ func (x *OperateServersResponse) GetInFlight() int64 {
 		return x.InFlight
 	}
 	return 0
+}
+
+func (x *OperateServersResponse) GetUnasked() []*Unasked {
+	if x != nil {
+		return x.Unasked
+	}
+	return nil
 }
 
 type WaitAppliedRequest struct {
@@ -3260,12 +3268,13 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\n" +
 	"until_idle\x18\x06 \x01(\bR\tuntilIdle\x12<\n" +
 	"\fwait_timeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\vwaitTimeoutB\t\n" +
-	"\a_weight\"\xac\x01\n" +
+	"\a_weight\"\xda\x01\n" +
 	"\x16OperateServersResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12+\n" +
 	"\aservers\x18\x02 \x03(\v2\x11.pharos.v1.ServerR\aservers\x12,\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x16.pharos.v1.NodeAppliedR\x05nodes\x12\x1b\n" +
-	"\tin_flight\x18\x04 \x01(\x03R\binFlight\"6\n" +
+	"\tin_flight\x18\x04 \x01(\x03R\binFlight\x12,\n" +
+	"\aunasked\x18\x05 \x03(\v2\x12.pharos.v1.UnaskedR\aunasked\"6\n" +
 	"\x12WaitAppliedRequest\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevisionJ\x04\b\x01\x10\x02\"g\n" +
 	"\x13WaitAppliedResponse\x12\x1f\n" +
@@ -3406,43 +3415,44 @@ var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	49, // 35: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
 	38, // 36: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
 	7,  // 37: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
-	4,  // 38: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
-	8,  // 39: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
-	10, // 40: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
-	20, // 41: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
-	24, // 42: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
-	26, // 43: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
-	28, // 44: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
-	30, // 45: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
-	32, // 46: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
-	36, // 47: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
-	41, // 48: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
-	34, // 49: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
-	43, // 50: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
-	45, // 51: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	47, // 52: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
-	12, // 53: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
-	6,  // 54: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
-	9,  // 55: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
-	11, // 56: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
-	21, // 57: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
-	25, // 58: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
-	27, // 59: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
-	29, // 60: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
-	31, // 61: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
-	33, // 62: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
-	37, // 63: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
-	42, // 64: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
-	35, // 65: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
-	44, // 66: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
-	46, // 67: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	48, // 68: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
-	13, // 69: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
-	54, // [54:70] is the sub-list for method output_type
-	38, // [38:54] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	40, // 38: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
+	4,  // 39: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
+	8,  // 40: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
+	10, // 41: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
+	20, // 42: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
+	24, // 43: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
+	26, // 44: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
+	28, // 45: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
+	30, // 46: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
+	32, // 47: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
+	36, // 48: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
+	41, // 49: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
+	34, // 50: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
+	43, // 51: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
+	45, // 52: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
+	47, // 53: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
+	12, // 54: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
+	6,  // 55: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
+	9,  // 56: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
+	11, // 57: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
+	21, // 58: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
+	25, // 59: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
+	27, // 60: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
+	29, // 61: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
+	31, // 62: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
+	33, // 63: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
+	37, // 64: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
+	42, // 65: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
+	35, // 66: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
+	44, // 67: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
+	46, // 68: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
+	48, // 69: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
+	13, // 70: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
+	55, // [55:71] is the sub-list for method output_type
+	39, // [39:55] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_pharosv1_pharos_proto_init() }
