@@ -86,6 +86,7 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 		p.log.Warn("there is something about a certificate", "warning", w)
 	}
 	p.commit(config, made, next)
+	p.dropInherited()
 	p.mu.Lock()
 	p.state.warnings = warnings
 	p.mu.Unlock()
@@ -125,7 +126,7 @@ func (p *Proxy) prepare(config Config) (map[bindKey]*binding, error) {
 			if old != nil {
 				b.socket = old.socket
 			} else {
-				s, err := listener.Bind(address)
+				s, err := p.open(address)
 				if err != nil {
 					return nil, fail(l, i, err)
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"sync"
 	"time"
@@ -76,6 +77,10 @@ type Proxy struct {
 	// group has every goroutine that Apply started: acceptors and pools.
 	group  sync.WaitGroup
 	checks *check.Runner
+
+	// inherited are sockets of the process before, by address, that no Apply has
+	// taken up yet. Guarded by turn.
+	inherited map[netip.AddrPort]*listener.Socket
 
 	mu    sync.RWMutex // guards state for readers; writers also hold turn
 	state state
@@ -158,6 +163,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	<-p.turn
 	// Nobody gets the turn any more: the state is ours.
 	p.stopListening()
+	p.dropInherited()
 	p.stopPools()
 	cutNow, cutNowDone := context.WithCancel(context.Background())
 	cutNowDone()
