@@ -194,10 +194,12 @@ func TestInheritClosesWhatIsNotUsedAndRefusesWhatIsNotASocket(t *testing.T) {
 
 	before := descriptors(t)
 	for name, open := range map[string]func() (int, error){
-		"not listening":   func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0) },
-		"not a stream":    func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0) },
-		"no socket":       func() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY, 0) },
-		"another address": func() (int, error) { return next.state.bindings[bindKey{address: config.Listeners[0].Addresses[0]}].socket.Dup() },
+		"not listening": func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0) },
+		"not a stream":  func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0) },
+		"no socket":     func() (int, error) { return unix.Open("/dev/null", unix.O_RDONLY, 0) },
+		"another address": func() (int, error) {
+			return next.state.bindings[bindKey{address: config.Listeners[0].Addresses[0]}].socket.Dup()
+		},
 	} {
 		fd, err := open()
 		if err != nil {
