@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,6 +29,13 @@ type link struct {
 	engine   net.Conn
 	peer     netip.Addr // by which the engine knows this connection
 	observer *observer  // guarded by session.mu
+
+	// detaching asks both directions to stop between two messages.
+	detaching atomic.Bool
+	detached  chan struct{} // closed when the router's connection has been taken, if it could be
+	stopped   chan struct{} // closed when both directions have ended
+	whole     bool          // more messages may follow what was sent to the router; once stopped
+	begun     []byte        // read of a message of the router's that did not end; before run and once stopped
 }
 
 func newLink(ctx context.Context, s *session, router *net.TCPConn) (*link, error) {
@@ -36,7 +45,10 @@ func newLink(ctx context.Context, s *session, router *net.TCPConn) (*link, error
 	if err != nil {
 		return nil, err
 	}
-	return &link{session: s, router: router, engine: conn, peer: peer, observer: newObserver(s.params)}, nil
+	return &link{
+		session: s, router: router, engine: conn, peer: peer, observer: newObserver(s.params),
+		detached: make(chan struct{}), stopped: make(chan struct{}), whole: true,
+	}, nil
 }
 
 // run relays until either side closes or ctx ends.
@@ -47,6 +59,10 @@ func (l *link) run(ctx context.Context) {
 	directions.Go(l.toEngine)
 	directions.Wait()
 	cut()
+	close(l.stopped)
+	if l.detaching.Load() {
+		<-l.detached
+	}
 	l.close()
 	l.session.engine.detach(l.peer)
 }
@@ -68,14 +84,22 @@ func (l *link) toRouter() {
 			// GoBGP has said its last word, or the other direction ended.
 			break
 		}
+		if l.detaching.Load() {
+			return // GoBGP may be ending because of it, and the router must not hear
+		}
 		// GoBGP's hold timer ends the session; this only frees the goroutine.
 		_ = l.router.SetWriteDeadline(time.Now().Add(l.session.params.holdTime))
 		if _, err := l.router.Write(msg); err != nil {
+			l.whole = false
 			l.end(fmt.Sprintf("cannot send to the router: %v", err))
 			break
 		}
 		l.session.observe(l, func(o *observer) { o.sent(msg) })
 	}
+	if l.detaching.Load() {
+		return // closing for writing would close it for the successor too
+	}
+	l.whole = false
 	_ = l.router.CloseWrite()
 	_ = l.router.SetReadDeadline(time.Now().Add(lingering))
 }
@@ -85,9 +109,15 @@ func (l *link) toEngine() {
 	defer func() { _ = l.engine.Close() }()
 	buf := make([]byte, maxMessage)
 	keepalive := appendMessage(nil, typeKeepalive)
+	from := &resumed{conn: l.router, before: l.begun}
 	for {
-		msg, err := readMessage(l.router, buf)
+		from.n = 0
+		msg, err := readMessage(from, buf)
 		if err != nil {
+			if l.detaching.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+				l.begun = slices.Clone(buf[:from.n])
+				return
+			}
 			l.end(readWords(err))
 			if subcode, ok := headerSubcode(err); ok {
 				_, _ = l.router.Write(appendMessage(nil, typeNotification, codeHeader, subcode))
@@ -107,6 +137,25 @@ func (l *link) toEngine() {
 		// If GoBGP has closed its end, go on reading until the router closes too.
 		_, _ = l.engine.Write(msg)
 	}
+}
+
+// resumed reads what another process has read of a message already, and then
+// the connection. It counts, so that the next one can do the same.
+type resumed struct {
+	conn   io.Reader
+	before []byte
+	n      int // since it was last set to 0
+}
+
+func (r *resumed) Read(b []byte) (n int, err error) {
+	if len(r.before) > 0 {
+		n = copy(b, r.before)
+		r.before = r.before[n:]
+	} else {
+		n, err = r.conn.Read(b)
+	}
+	r.n += n
+	return n, err
 }
 
 func readWords(err error) string {

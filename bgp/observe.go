@@ -3,6 +3,7 @@ package bgp
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,9 @@ type observer struct {
 	peer   open   // the router's OPEN, if had is set
 	had    bool
 
+	// ours and theirs are the OPENs as they were sent; nil before.
+	ours, theirs []byte
+
 	// told is what the router knows of us; a sequence number counts the
 	// UPDATEs of each prefix, so that one can wait for the next one.
 	told      map[netip.Prefix]bool
@@ -45,6 +49,8 @@ func newObserver(p params) *observer {
 // sent takes note of a message of ours that was written to the router.
 func (o *observer) sent(msg []byte) {
 	switch typeOf(msg) {
+	case typeOpen:
+		o.ours = slices.Clone(msg)
 	case typeUpdate:
 		withdrawn, announced, err := parseUpdate(msg)
 		if err != nil {
@@ -75,6 +81,7 @@ func (o *observer) received(msg []byte) verdict {
 		if peer, err := parseOpen(msg); err == nil {
 			o.peer, o.had = peer, true
 		}
+		o.theirs = slices.Clone(msg)
 		if o.state == stateOpenSent {
 			o.state = stateOpenConfirm
 		}

@@ -49,6 +49,8 @@ type session struct {
 	log     *slog.Logger
 	changed func() // called after each change of what status tells
 
+	inherited *inheritance // of the process before; nil once taken up; run's own after start
+
 	cancel context.CancelFunc // set by start
 	done   chan struct{}      // closed when run has returned
 
@@ -130,7 +132,15 @@ func (s *session) run(ctx context.Context) {
 // connectOnce dials the router and holds the connection until it ends. It
 // says whether the session was established meanwhile.
 func (s *session) connectOnce(ctx context.Context) bool {
-	router, err := dialRouter(ctx, s.params)
+	inherited := s.inherited
+	s.inherited = nil
+	var router *net.TCPConn
+	var err error
+	if inherited != nil {
+		router = inherited.router
+	} else {
+		router, err = dialRouter(ctx, s.params)
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			s.setError(fmt.Sprintf("cannot connect: %v: is BGP running on the router, and does it accept this node?", err))
@@ -150,7 +160,11 @@ func (s *session) connectOnce(ctx context.Context) bool {
 		s.link = l
 		s.state = stateOpenSent
 	})
-	l.run(ctx)
+	if inherited != nil {
+		l.runInherited(ctx, inherited)
+	} else {
+		l.run(ctx)
+	}
 	s.mu.Lock()
 	established, reason := l.observer.state == stateEstablished, l.observer.reason
 	if reason == "" {

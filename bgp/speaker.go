@@ -47,7 +47,8 @@ type Speaker struct {
 	// applying admits one change at a time; it is held for as long as one takes.
 	applying sync.Mutex
 	phase    phase
-	pending  State // what Reconcile was given before Run
+	pending  State         // what Reconcile was given before Run
+	adopted  []Established // what Adopt was, and no neighbor has taken yet
 
 	mu       sync.Mutex
 	sessions []*session // in the order of State.Neighbors
@@ -85,6 +86,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	s.phase = running
 	err := s.reconcile(ctx, s.pending)
 	s.pending = State{}
+	s.dropAdopted()
 	s.applying.Unlock()
 	var unconfirmed *UnconfirmedError
 	if err == nil || errors.As(err, &unconfirmed) {
@@ -252,6 +254,9 @@ func (s *Speaker) create(p params, routes []Route, engines []*engine) (*session,
 	if _, err := session.apply(session.planTo(routes)); err != nil {
 		session.stop()
 		return nil, err
+	}
+	if session.inherited, err = s.takeAdopted(p); err != nil {
+		log.Warn("BGP session of before the upgrade ends", "error", err)
 	}
 	return session, nil
 }

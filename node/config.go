@@ -38,6 +38,9 @@ type Config struct {
 	// DrainTimeout is how long a stopping node lets what is in flight finish,
 	// 0 to 1h. Default 10s.
 	DrainTimeout time.Duration `yaml:"drain_timeout,omitempty"`
+	// UpgradeTimeout is how long, after an upgrade, the old process lets the
+	// connections that it has accepted end by themselves, 0 to 168h. Default 1h.
+	UpgradeTimeout time.Duration `yaml:"upgrade_timeout,omitempty"`
 	// AccessLog is the file that takes a line of JSON for each request, as an
 	// absolute path or below DIR; "off" keeps none. Default access.log. It is
 	// opened anew when it was moved away.
@@ -60,9 +63,13 @@ const (
 const (
 	defaultDrainTimeout = 10 * time.Second
 	maxDrainTimeout     = time.Hour
-	configFile          = "pharos.yaml"
-	defaultAccessLog    = "access.log"
-	switchedOff         = "off" // an access log, or metrics
+
+	defaultUpgradeTimeout = time.Hour
+	maxUpgradeTimeout     = 7 * 24 * time.Hour
+
+	configFile       = "pharos.yaml"
+	defaultAccessLog = "access.log"
+	switchedOff      = "off" // an access log, or metrics
 )
 
 var nodeName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -91,6 +98,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = defaultDrainTimeout
+	}
+	if c.UpgradeTimeout == 0 {
+		c.UpgradeTimeout = defaultUpgradeTimeout
 	}
 	if c.AccessLog == "" {
 		c.AccessLog = defaultAccessLog
@@ -139,6 +149,9 @@ func (c Config) Validate() error {
 	}
 	if c.DrainTimeout < 0 || c.DrainTimeout > maxDrainTimeout {
 		errs = append(errs, fmt.Errorf("drain_timeout: %s: must be between 0s and %s", c.DrainTimeout, maxDrainTimeout))
+	}
+	if c.UpgradeTimeout < 0 || c.UpgradeTimeout > maxUpgradeTimeout {
+		errs = append(errs, fmt.Errorf("upgrade_timeout: %s: must be between 0s and %s", c.UpgradeTimeout, maxUpgradeTimeout))
 	}
 	return errors.Join(errs...)
 }

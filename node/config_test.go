@@ -50,7 +50,7 @@ func TestConfigRoundTripAndSecondWriteRefused(t *testing.T) {
 	want := Config{
 		Name: "n1", Address: "10.0.0.11:7443", Gossip: "10.0.0.11:7946",
 		Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.11"), netip.MustParseAddr("2001:db8::11")},
-		Peers:     []string{"10.0.0.12:7443"}, DrainTimeout: 3 * time.Second, AccessLog: "/var/log/pharos.log",
+		Peers:     []string{"10.0.0.12:7443"}, DrainTimeout: 3 * time.Second, UpgradeTimeout: time.Minute, AccessLog: "/var/log/pharos.log",
 		Metrics: "127.0.0.1:9100", Engine: "epoll",
 	}
 	if err := WriteConfig(dir, want); err != nil {

@@ -5,7 +5,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -21,6 +20,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/member"
 	"github.com/pharos-lb/pharos/cluster/security"
 	"github.com/pharos-lb/pharos/cluster/store"
+	"github.com/pharos-lb/pharos/node/handover"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
@@ -32,6 +32,9 @@ type Options struct {
 	Dir     string // the data directory, made by `pharos init` or `pharos join`
 	Version string // of the software, for status
 	Logger  *slog.Logger
+	// Process is this process's place among those that run the node one after
+	// the other. nil: it is the only one, and cannot be upgraded.
+	Process *handover.Process
 }
 
 // Node is one member of a cluster, in this process.
@@ -47,25 +50,35 @@ type Node struct {
 	proxy      *proxy.Proxy
 	reconciler *reconciler
 
-	listener net.Listener // of the control port
-	mux      *security.Mux
-	store    *store.Store
-	known    bool // there was Raft state before: the node has been a member
-	members  *member.Membership
-	api      *api.Server
-	joins    *security.JoinServer
+	port    *net.TCPListener // the control port; each control plane has a descriptor of its own
+	mux     *security.Mux
+	store   *store.Store
+	known   bool // there was Raft state before: the node has been a member
+	members *member.Membership
+	api     *api.Server
+	joins   *security.JoinServer
+
+	upgrades chan upgradeOrder
+	ended    chan struct{} // closed when Run takes no more upgrades
 
 	failuresMu sync.Mutex
 	failures   []string // parts of the control plane that have stopped, and why
 }
 
 // New reads and checks all that a node has on disk and takes its control port,
-// so that what cannot work is told before anything runs. It starts nothing.
+// so that what cannot work is told before anything runs. It starts nothing. A
+// successor of a running process leaves the control plane to that one, until
+// it is released.
 func New(opts Options) (_ *Node, err error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{opts: opts, started: time.Now()}
+	n := &Node{opts: opts, started: time.Now(), upgrades: make(chan upgradeOrder), ended: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			n.refuse(err)
+		}
+	}()
 	if n.config, err = LoadConfig(opts.Dir); err != nil {
 		return nil, err
 	}
@@ -77,21 +90,67 @@ func New(opts Options) (_ *Node, err error) {
 		return nil, fmt.Errorf("the certificate in %s is of node %q, but the node file names %q: a node cannot be renamed, join it anew",
 			security.Path(opts.Dir), n.identity.Name(), n.config.Name)
 	}
-	if n.listener, err = net.Listen("tcp", n.config.Address); err != nil {
-		return nil, fmt.Errorf("take the control port: %w: is a pharos running here already, or is the address not this machine's? (address in %s)",
-			err, filepath.Join(opts.Dir, configFile))
+	if err = n.newDataPlane(); err != nil {
+		return nil, err
+	}
+	if n.predecessor() != nil {
+		return n, nil
+	}
+	if err = n.takePort(nil); err != nil {
+		return nil, err
+	}
+	if err = n.openControl(); err != nil {
+		_ = n.port.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// predecessor is the process that runs the node now; nil: none does.
+func (n *Node) predecessor() *handover.Conn {
+	if n.opts.Process == nil {
+		return nil
+	}
+	return n.opts.Process.Predecessor()
+}
+
+// takePort takes the control port: the given one, if it is of the address in
+// the node file, or a new one.
+func (n *Node) takePort(inherited *net.TCPListener) error {
+	if inherited != nil {
+		if inherited.Addr().String() == n.config.Address {
+			n.port = inherited
+			return nil
+		}
+		_ = inherited.Close()
+	}
+	l, err := net.Listen("tcp", n.config.Address)
+	if err != nil {
+		return fmt.Errorf("take the control port: %w: is a pharos running here already, or is the address not this machine's? (address in %s)",
+			err, filepath.Join(n.opts.Dir, configFile))
+	}
+	n.port = l.(*net.TCPListener)
+	return nil
+}
+
+// openControl makes the parts of the control plane, and starts none. It may be
+// called again after they have stopped.
+func (n *Node) openControl() (err error) {
+	listener, err := again(n.port)
+	if err != nil {
+		return fmt.Errorf("take the control port: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			_ = n.listener.Close()
+			_ = listener.Close()
 		}
 	}()
-	n.mux = security.NewMux(security.MuxConfig{Listener: n.listener, Identity: n.identity, Logger: n.logger})
-	if n.known, err = store.HasState(opts.Dir); err != nil {
-		return nil, err
+	n.mux = security.NewMux(security.MuxConfig{Listener: listener, Identity: n.identity, Logger: n.logger})
+	if n.known, err = store.HasState(n.opts.Dir); err != nil {
+		return err
 	}
 	if n.store, err = store.Open(n.storeConfig()); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -99,22 +158,30 @@ func New(opts Options) (_ *Node, err error) {
 		}
 	}()
 	if err = gossipPortFree(n.config.Gossip); err != nil {
-		return nil, err
+		return err
 	}
 	if n.members, err = member.New(n.memberConfig()); err != nil {
-		return nil, err
-	}
-	if err = n.newDataPlane(); err != nil {
-		return nil, err
+		return err
 	}
 	n.api, err = api.NewServer(api.Config{
 		Identity: n.identity, Cluster: clusterAPI{n}, Node: nodeAPI{n}, Liveness: livenessAPI{n}, Logger: n.logger,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n.joins = security.NewJoinServer(n.identity, n.api.Admitter(), n.logger)
-	return n, nil
+	return nil
+}
+
+// again gives a further listener on the same socket: what waits in its queue
+// is lost only when the last one is closed.
+func again(l *net.TCPListener) (net.Listener, error) {
+	file, err := l.File()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // FileListener duplicates it
+	return net.FileListener(file)
 }
 
 // openAccessLog opens what the node file names; nil for none.
@@ -170,109 +237,6 @@ type raftTransport struct {
 
 func (t raftTransport) Dial(address string, timeout time.Duration) (net.Conn, error) {
 	return t.identity.DialRaft(context.Background(), address, timeout)
-}
-
-// task is a part that runs until its context ends.
-type task struct {
-	name string
-	run  func(context.Context) error
-}
-
-// Run serves until ctx ends, then withdraws, drains and stops.
-//
-// Start: what carries traffic comes first, on the configuration kept on disk,
-// and needs nobody else; the control plane follows. Stop: the reverse of what
-// clients notice. Withdraw first (in Drain), end the BGP sessions once nothing
-// is announced, then say farewell to the cluster, and stop the rest.
-//
-// A part of the control plane that fails while running is logged and shown in
-// status, and stops nothing: serving does not depend on it. It is an error of
-// Run only when the data plane fails.
-func (n *Node) Run(ctx context.Context) error {
-	if removed, err := n.addrs.CleanUp(); err != nil {
-		n.logger.Warn("what an earlier run left on the loopback interface could not be removed", "error", err)
-	} else if len(removed) > 0 {
-		n.logger.Info("removed VIPs that an earlier run had left", "addresses", removed)
-	}
-	if err := n.addrs.Prepare(); err != nil {
-		n.logger.Warn("the kernel may answer ARP for a VIP", "error", err)
-	}
-
-	// The parts must outlive ctx: the drain needs them.
-	base := context.WithoutCancel(ctx)
-	dataCtx, stopData := context.WithCancelCause(base)
-	defer stopData(nil)
-	var data, bgpGroup, control sync.WaitGroup
-	fatal := func(t task) func() {
-		return func() {
-			if err := t.run(dataCtx); err != nil {
-				stopData(fmt.Errorf("%s: %w", t.name, err))
-			}
-		}
-	}
-	data.Go(fatal(task{"proxy", n.proxy.Run}))
-	data.Go(fatal(task{"reconciler", n.reconciler.Run}))
-	bgpCtx, stopBGP := context.WithCancel(base)
-	defer stopBGP()
-	bgpGroup.Go(func() {
-		if err := n.speaker.Run(bgpCtx); err != nil {
-			stopData(fmt.Errorf("BGP speaker: %w", err))
-		}
-	})
-	n.serveLastApplied()
-
-	controlCtx, stopControl := context.WithCancel(base)
-	defer stopControl()
-	for _, t := range n.controlTasks() {
-		control.Go(func() {
-			if err := t.run(controlCtx); err != nil && controlCtx.Err() == nil {
-				n.logger.Error("a part of the control plane stopped, serving goes on", "part", t.name, "error", err)
-				n.noteFailure(t.name, err)
-			}
-		})
-	}
-
-	n.logger.Info("node runs", "address", n.config.Address, "version", n.opts.Version)
-	select {
-	case <-ctx.Done():
-	case <-dataCtx.Done():
-	}
-	failure := context.Cause(dataCtx)
-	drainCtx, cancel := context.WithTimeout(base, n.config.DrainTimeout)
-	if _, err := n.reconciler.Drain(drainCtx, true); err != nil && failure == nil {
-		n.logger.Warn("the node stops without a whole drain", "error", err)
-	}
-	cancel()
-	stopBGP()
-	bgpGroup.Wait()
-	stopControl()
-	control.Wait()
-	stopData(nil)
-	data.Wait()
-	if err := errors.Join(n.addrs.RemoveAll(), n.addrs.Restore()); err != nil {
-		n.logger.Warn("the loopback interface could not be left as it was", "error", err)
-	}
-	n.logger.Info("node stopped")
-	if failure != nil && !errors.Is(failure, context.Canceled) {
-		return failure
-	}
-	return nil
-}
-
-// controlTasks are the parts of the control plane.
-func (n *Node) controlTasks() []task {
-	return []task{
-		{"control port", n.mux.Run},
-		{"raft", n.store.Run},
-		{"control API", func(ctx context.Context) error { return n.api.Run(ctx, n.mux.GRPC()) }},
-		{"join server", func(ctx context.Context) error { return n.joins.Run(ctx, n.mux.Join()) }},
-		{"heartbeats", n.members.Run},
-		{"registration", n.register},
-		{"configuration watch", n.followStore},
-		{"heartbeat contents", n.describeToMembers},
-		{"metrics", n.serveMetrics},
-		{"shared keys", keeper{self: n.config.Name, cluster: n.store, secrets: n.identity, now: time.Now, logger: n.logger}.Run},
-	}
 }
 
 // noteFailure has status tell of a part that stopped.

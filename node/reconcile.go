@@ -76,6 +76,7 @@ type reconciler struct {
 	draining bool                  // asked to drain, and not yet asked back
 	drained  bool                  // the drain is over: no listeners, no addresses
 	stopping bool
+	frozen   freeze
 	unsaved  error       // why running is not on disk
 	lastBGP  *bgp.State  // as last handed over; nil: hand over again
 	bgpError error       // why the last hand-over failed
@@ -127,8 +128,8 @@ func (r *reconciler) Run(ctx context.Context) error {
 	defer r.timer.Stop()
 	for {
 		latest := r.latest
-		if r.stopping || r.draining && !r.drained {
-			latest = nil // the proxy is busy draining: the newest waits for its end
+		if r.stopping || r.draining && !r.drained || r.frozen != thawed {
+			latest = nil // the proxy is busy draining, or handed over: the newest waits for its end
 		}
 		select {
 		case <-ctx.Done():
@@ -348,8 +349,8 @@ func (r *reconciler) addressesWell() bool {
 func (r *reconciler) step(ctx context.Context) {
 	now := time.Now()
 	next := now.Add(stepInterval)
-	if r.running != nil {
-		if !r.drained && !r.stopping && !r.addressesWell() {
+	if r.running != nil && r.frozen != silent {
+		if !r.drained && !r.stopping && r.frozen == thawed && !r.addressesWell() {
 			r.setAddresses(vipAddresses(r.running.Snapshot.Config)) // somebody removed one, or its obstacle
 		}
 		r.moveGates(r.proxy.Status(), now)
@@ -498,6 +499,6 @@ type stateFiles struct {
 
 // Refusals of requests.
 var (
-	errDrainUnderWay = errors.New("a drain is under way: wait for its end")
+	errDrainUnderWay = errors.New("a drain or an upgrade is under way: wait for its end")
 	errStopped       = errors.New("the node is stopping")
 )

@@ -45,17 +45,27 @@ type loopAcceptor struct{ acceptor *l7.Acceptor }
 
 func (a *loopAcceptor) start() { a.acceptor.Start() }
 func (a *loopAcceptor) stop()  { a.acceptor.Stop() }
+func (a *loopAcceptor) yield() { a.acceptor.Stop() }
 
 // packetAcceptor begins flows of a UDP socket.
 type packetAcceptor struct{ acceptor *l4.PacketAcceptor }
 
 func (a *packetAcceptor) start() { a.acceptor.Start() }
 func (a *packetAcceptor) stop()  { a.acceptor.Stop() }
+func (a *packetAcceptor) yield() { a.acceptor.Yield() }
 
-// bind opens the socket of a listener's address. Where flows of a UDP listener
-// that went live on at the address, their socket is taken over.
+// bind opens the socket of a listener's address, or takes the one that was
+// inherited for it. Where flows of a UDP listener that went live on at the
+// address, their socket is taken over. The caller holds the turn.
 func (p *Proxy) bind(l *Listener, i int) (*listener.Socket, error) {
 	address := l.Addresses[i]
+	if s := p.inherited[keyOf(*l, i)]; s != nil {
+		fd, err := s.Dup() // the original stays until Apply has succeeded
+		if err != nil {
+			return nil, err
+		}
+		return adoptSocket(transportOf(l.Protocol == UDP), address, fd)
+	}
 	if l.Protocol != UDP {
 		return listener.Bind(address)
 	}

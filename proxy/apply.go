@@ -43,6 +43,8 @@ type acceptor interface {
 	// stop ends it, and returns when no further connection will be taken. An
 	// acceptor that was never started only gives back what it holds.
 	stop()
+	// yield is stop where another process has the socket as well.
+	yield()
 }
 
 // Apply makes config what is served, all of it or nothing: it validates,
@@ -84,6 +86,7 @@ func (p *Proxy) Apply(ctx context.Context, config Config) error {
 		p.log.Warn("there is something about a certificate", "warning", w)
 	}
 	p.commit(config, made)
+	p.dropInherited()
 	p.mu.Lock()
 	p.state.warnings = warnings
 	p.mu.Unlock()

@@ -79,6 +79,10 @@ type Proxy struct {
 	group  sync.WaitGroup
 	checks *check.Runner
 
+	// inherited are sockets of the process before that no Apply has
+	// taken up yet. Guarded by turn.
+	inherited map[bindKey]*listener.Socket
+
 	mu    sync.RWMutex // guards state for readers; writers also hold turn
 	state state
 }
@@ -156,6 +160,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	<-p.turn
 	// Nobody gets the turn any more: the state is ours.
 	p.stopListening()
+	p.dropInherited()
 	p.stopPools()
 	cutNow, cutNowDone := context.WithCancel(context.Background())
 	cutNowDone()

@@ -251,12 +251,12 @@ func TestADrainDoesNotWaitForIntroductions(t *testing.T) {
 	r := introducing()
 	c := r.client()
 	r.l.SetClosing(true)
-	r.w.closeIdle(true)
+	r.w.closeIdle(true, 0)
 	if c.EOF {
 		t.Error("closed at once: it was just made")
 	}
 	r.loop.Advance(2 * time.Second)
-	r.w.closeIdle(true)
+	r.w.closeIdle(true, 0)
 	if !c.EOF || r.w.open.Load() != 0 {
 		t.Errorf("closed %v, %d open", c.EOF, r.w.open.Load())
 	}

@@ -27,11 +27,12 @@ func (x *exchange) patience() (limit time.Duration, server bool) {
 	return h.Exchange, server
 }
 
-// watch looks again after d, and at least as often as a head may be late: the
-// timer is not moved whenever a byte does, nor when somebody else is waited for.
+// watch looks again after d, and while the head is awaited at least as often as
+// either of what is timed then or afterwards: the timer is not moved whenever a
+// byte does, nor when somebody else is waited for.
 func (x *exchange) watch(d time.Duration) {
 	if !x.headDone {
-		d = min(d, x.terms.Response)
+		d = min(d, x.terms.Response, x.site.HTTP.Exchange)
 	}
 	x.w.loop.Arm(&x.timer, d)
 }

@@ -179,11 +179,29 @@ func (s *Server) Mark() { s.generation.Add(1) }
 
 // CloseIdle closes the idle connections of clients whose listener is closing,
 // soon.
-func (s *Server) CloseIdle() { s.closeIdle(false) }
+func (s *Server) CloseIdle() { s.closeIdle(false, 0) }
 
-func (s *Server) closeIdle(unused bool) {
+func (s *Server) closeIdle(unused bool, quiet time.Duration) {
 	for _, l := range s.loops {
-		l.Post(func() { s.workers[l].closeIdle(unused) })
+		l.Post(func() { s.workers[l].closeIdle(unused, quiet) })
+	}
+}
+
+// AwaitQuiet waits until all client connections are closed or ctx ends. Unlike
+// Drain it cuts nothing, and closes only connections that have been idle for as
+// long as quiet: clients that go on asking are sent away with a response.
+// Every listener must be closing, and every acceptor stopped.
+func (s *Server) AwaitQuiet(ctx context.Context, quiet time.Duration) {
+	s.settle()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for s.open.Load() > 0 || s.handshakes.Open() > 0 {
+		s.closeIdle(true, quiet)
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -196,7 +214,7 @@ func (s *Server) Drain(ctx context.Context) (cut, older int) {
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()
 	for s.open.Load() > 0 || s.handshakes.Open() > 0 {
-		s.closeIdle(true)
+		s.closeIdle(true, 0)
 		select {
 		case <-look.C:
 			continue

@@ -367,7 +367,7 @@ func TestClosingListenerSendsClientsAway(t *testing.T) {
 	busy.Write(get)
 	r.loop.Run()
 	r.l.SetClosing(true)
-	r.w.closeIdle(false)
+	r.w.closeIdle(false, 0)
 	if !idle.EOF || busy.EOF || fresh.EOF {
 		t.Errorf("closed: idle %v, busy %v, fresh %v; want only the idle one", idle.EOF, busy.EOF, fresh.EOF)
 	}

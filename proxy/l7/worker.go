@@ -191,10 +191,11 @@ func (w *worker) forget(s *session) {
 	w.sessions = w.sessions[:last]
 }
 
-// closeIdle closes idle connections of listeners that are closing. Those that
-// have not sent a request yet were just made, and are about to; they are
-// closed only if unused says so, and if they had a second.
-func (w *worker) closeIdle(unused bool) {
+// closeIdle closes connections of listeners that are closing, if they have been
+// idle for as long as quiet. Those that have not sent a request yet were just
+// made, and are about to; they are closed only if unused says so, and if they
+// had a second.
+func (w *worker) closeIdle(unused bool, quiet time.Duration) {
 	if unused && w.tls != nil {
 		w.tls.CloseSilent(time.Second)
 	}
@@ -206,12 +207,13 @@ func (w *worker) closeIdle(unused bool) {
 		if !s.l.Closing() {
 			continue
 		}
-		old := w.loop.Now()-s.active > time.Second
+		idle := w.loop.Now() - s.active
+		old := idle > time.Second
 		switch {
 		case s.phase == lingering:
 		case s.m != nil:
 			s.m.sendAway(unused && old)
-		case s.phase == awaitHead && len(s.in) == 0 && (s.served > 0 || unused && old):
+		case s.phase == awaitHead && len(s.in) == 0 && (s.served > 0 || unused && old) && idle >= quiet:
 			s.conn.Close()
 			s.leave()
 		}
