@@ -75,29 +75,50 @@ func (k keeper) Run(ctx context.Context) error {
 func (k keeper) turn(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, keyCheck)
 	defer cancel()
-	if err := k.cluster.Barrier(ctx); err != nil { // a leader that is new has not read the whole log yet
+	due, err := k.due()
+	if err != nil || len(due) == 0 {
 		return err
 	}
-	d := k.cluster.State().Desired
-	tickets, err := nextTicketKeys(d, k.secrets, k.now())
-	if err != nil {
+	// A leader that is new has not read the whole log yet. Only now: the barrier
+	// is an entry of the log itself.
+	if err := k.cluster.Barrier(ctx); err != nil {
 		return err
 	}
-	for kind, keys := range map[fsm.KeyKind][]fsm.Key{fsm.TicketKeys: tickets, fsm.CookieKeys: nextCookieKeys(d, k.secrets, k.now())} {
-		if keys == nil {
-			continue
-		}
-		result, err := k.cluster.Submit(ctx, fsm.Command{By: k.self, PutKeys: &fsm.PutKeys{Kind: kind, Base: d.Keys[kind].Version, Keys: keys}})
+	if due, err = k.due(); err != nil {
+		return err
+	}
+	for _, put := range due {
+		result, err := k.cluster.Submit(ctx, fsm.Command{By: k.self, PutKeys: put})
 		if err == nil {
 			err = result.Err()
 		}
 		switch {
 		case errors.Is(err, fsm.ErrConflict): // another leader was quicker
 		case err != nil:
-			return fmt.Errorf("put the %s keys: %w", kind, err)
+			return fmt.Errorf("put the %s keys: %w", put.Kind, err)
 		default:
-			k.logger.Info("shared keys changed", "kind", string(kind), "newest", keys[len(keys)-1].ID, "keys", len(keys))
+			k.logger.Info("shared keys changed", "kind", string(put.Kind), "newest", put.Keys[len(put.Keys)-1].ID, "keys", len(put.Keys))
 		}
 	}
 	return nil
+}
+
+// due gives the changes of keys for which it is time.
+func (k keeper) due() ([]*fsm.PutKeys, error) {
+	d, now := k.cluster.State().Desired, k.now()
+	tickets, err := nextTicketKeys(d, k.secrets, now)
+	if err != nil {
+		return nil, err
+	}
+	var due []*fsm.PutKeys
+	for _, put := range []*fsm.PutKeys{
+		{Kind: fsm.TicketKeys, Keys: tickets},
+		{Kind: fsm.CookieKeys, Keys: nextCookieKeys(d, k.secrets, now)},
+	} {
+		if put.Keys != nil {
+			put.Base = d.Keys[put.Kind].Version
+			due = append(due, put)
+		}
+	}
+	return due, nil
 }

@@ -156,7 +156,11 @@ func (r *reconciler) Offer(desired fsm.Desired) {
 		select {
 		case r.latest <- desired:
 			return
-		case <-r.latest:
+		case waiting := <-r.latest:
+			// At the start, what was kept on disk is newer than what the log has yet.
+			if waiting.Revision > desired.Revision {
+				desired = waiting
+			}
 		}
 	}
 }

@@ -224,6 +224,18 @@ func TestAddressBeforeListenerBeforeAnnouncement(t *testing.T) {
 	})
 }
 
+// A node that starts has its last configuration from disk, and then reads its
+// log from an older state on, maybe before the reconciler has looked.
+func TestTheNewestOfWhatIsOfferedIsAdopted(t *testing.T) {
+	r := newReconciler(Config{Name: "n1"}, nil, nil, nil, stateFiles{}, slog.New(slog.DiscardHandler))
+	for _, version := range []uint64{7, 5, 6} {
+		r.Offer(oneVIP(version, "a"))
+	}
+	if got := <-r.latest; got.Revision != 7 {
+		t.Errorf("revision %d is adopted", got.Revision)
+	}
+}
+
 func TestAVIPThatGoesIsWithdrawnFirstAndRemovedLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParts()

@@ -65,7 +65,7 @@ func (s *Server) Apply(ctx context.Context, request *pharosv1.ApplyRequest) (res
 		return nil, refused(err)
 	}
 	response.Version = result.Version
-	if request.GetWait() {
+	if request.GetWait() && result.Version > 0 { // version 0 is what every node begins with
 		response.Nodes = s.waitApplied(ctx, result.Revision, timeout)
 	}
 	return response, nil

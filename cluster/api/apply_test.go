@@ -89,6 +89,22 @@ func TestApplySame(t *testing.T) {
 	}
 }
 
+// Shared keys come before the first configuration, and nobody runs them alone.
+func TestApplyOfNothingToANewClusterWaitsForNobody(t *testing.T) {
+	h := newHouse(t)
+	_, err := seat{h.quorum, "n1"}.Submit(t.Context(), fsm.Command{PutKeys: &fsm.PutKeys{Kind: fsm.CookieKeys, Keys: []fsm.Key{{ID: "k", Sealed: "sealed:v1:QQ=="}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.members["n1"].node.stuck = true
+	request := apply("")
+	request.Wait, request.WaitTimeout = true, durationpb.New(patience)
+	answer, err := h.client(t, "n1", "n1").Apply(t.Context(), request)
+	if err != nil || answer.GetVersion() != 0 || len(answer.GetNodes()) != 0 {
+		t.Errorf("%v, %v", answer, err)
+	}
+}
+
 func TestApplyFaultsReplicateNothing(t *testing.T) {
 	h := newHouse(t, "n2")
 	before := h.submitted()

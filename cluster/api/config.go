@@ -11,6 +11,18 @@ import (
 	"github.com/pharos-lb/pharos/cluster/registry"
 )
 
+// The model of a configuration, for those that may know this package alone.
+type (
+	// Snapshot is what Client.Config gives.
+	Snapshot = registry.Snapshot
+	// Configuration is a whole configuration, or what Select picks of one.
+	Configuration = registry.Config
+	// Route is one of a listener.
+	Route = registry.Route
+	// HealthCheck is that of a pool.
+	HealthCheck = registry.HealthCheck
+)
+
 // Config asks for the configuration that the node last learned of.
 func (c *Client) Config(ctx context.Context) (registry.Snapshot, error) {
 	answer, err := c.Get(ctx, &pharosv1.GetRequest{})

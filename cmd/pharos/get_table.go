@@ -7,11 +7,11 @@ import (
 	"io"
 	"strings"
 
-	"github.com/pharos-lb/pharos/cluster/registry"
+	"github.com/pharos-lb/pharos/cluster/api"
 )
 
 // configTable draws the things of one kind, or, if that is empty, of all.
-func configTable(w io.Writer, kind string, snapshot registry.Snapshot) {
+func configTable(w io.Writer, kind string, snapshot api.Snapshot) {
 	config := snapshot.Config
 	if kind == "" {
 		fmt.Fprintf(w, "version %d\n", snapshot.Version)
@@ -19,15 +19,15 @@ func configTable(w io.Writer, kind string, snapshot registry.Snapshot) {
 	for _, section := range []struct {
 		kind string
 		rare bool // left out of the whole where there is none
-		draw func(io.Writer, registry.Config)
+		draw func(io.Writer, api.Configuration)
 	}{
-		{registry.KindVIP, false, vipTable},
-		{registry.KindNeighbor, false, neighborTable},
-		{registry.KindCertificate, len(config.Certificates) == 0, certificateTable},
-		{registry.KindListener, false, listenerTable},
-		{registry.KindRoute, !hasRoutes(config), routeTable},
-		{registry.KindPool, false, poolTable},
-		{registry.KindServer, false, configuredServerTable},
+		{"vip", false, vipTable},
+		{"neighbor", false, neighborTable},
+		{"certificate", len(config.Certificates) == 0, certificateTable},
+		{"listener", false, listenerTable},
+		{"route", !hasRoutes(config), routeTable},
+		{"pool", false, poolTable},
+		{"server", false, configuredServerTable},
 	} {
 		switch {
 		case kind == "" && !section.rare:
@@ -39,7 +39,7 @@ func configTable(w io.Writer, kind string, snapshot registry.Snapshot) {
 	}
 }
 
-func hasRoutes(config registry.Config) bool {
+func hasRoutes(config api.Configuration) bool {
 	for _, l := range config.Listeners {
 		if len(l.Routes) > 0 {
 			return true
@@ -48,21 +48,21 @@ func hasRoutes(config registry.Config) bool {
 	return false
 }
 
-func vipTable(w io.Writer, config registry.Config) {
+func vipTable(w io.Writer, config api.Configuration) {
 	row(w, "VIP", "MODE", "ADDRESSES")
 	for _, v := range config.VIPs {
 		row(w, v.Name, v.Mode, list(v.Addresses))
 	}
 }
 
-func neighborTable(w io.Writer, config registry.Config) {
+func neighborTable(w io.Writer, config api.Configuration) {
 	row(w, "NEIGHBOR", "ADDRESS", "ASN", "LOCAL ASN", "NODES")
 	for _, n := range config.Neighbors {
 		row(w, n.Name, n.Address, n.ASN, n.LocalASN, list(n.Nodes))
 	}
 }
 
-func certificateTable(w io.Writer, config registry.Config) {
+func certificateTable(w io.Writer, config api.Configuration) {
 	row(w, "CERTIFICATE", "FOR", "ENDS", "OCSP")
 	for _, c := range config.Certificates {
 		names, ends := "?", "?"
@@ -88,14 +88,14 @@ func subjects(leaf *x509.Certificate) string {
 	return list(names)
 }
 
-func listenerTable(w io.Writer, config registry.Config) {
+func listenerTable(w io.Writer, config api.Configuration) {
 	row(w, "LISTENER", "VIP", "PORT", "PROTOCOL", "POOL")
 	for _, l := range config.Listeners {
 		row(w, l.Name, l.VIP, l.Port, l.Protocol, l.Pool)
 	}
 }
 
-func routeTable(w io.Writer, config registry.Config) {
+func routeTable(w io.Writer, config api.Configuration) {
 	row(w, "ROUTE", "HOSTS", "PATH", "OTHER CONDITIONS", "TO")
 	for _, l := range config.Listeners {
 		for _, r := range l.Routes {
@@ -104,7 +104,7 @@ func routeTable(w io.Writer, config registry.Config) {
 	}
 }
 
-func routePath(r registry.Route) string {
+func routePath(r api.Route) string {
 	switch {
 	case r.PathExact != "":
 		return "= " + r.PathExact
@@ -116,7 +116,7 @@ func routePath(r registry.Route) string {
 }
 
 // otherConditions names the conditions that have no column of their own.
-func otherConditions(r registry.Route) []string {
+func otherConditions(r api.Route) []string {
 	var all []string
 	for _, c := range []struct {
 		what string
@@ -135,7 +135,7 @@ func otherConditions(r registry.Route) []string {
 	return all
 }
 
-func routeTarget(r registry.Route) string {
+func routeTarget(r api.Route) string {
 	switch {
 	case r.Redirect != nil:
 		return "redirect"
@@ -152,14 +152,14 @@ func routeTarget(r registry.Route) string {
 	}
 }
 
-func poolTable(w io.Writer, config registry.Config) {
+func poolTable(w io.Writer, config api.Configuration) {
 	row(w, "POOL", "BALANCE", "CHECK", "SERVERS")
 	for _, p := range config.Pools {
 		row(w, p.Name, p.Balance, checkWords(p.HealthCheck), len(p.Servers))
 	}
 }
 
-func checkWords(h *registry.HealthCheck) string {
+func checkWords(h *api.HealthCheck) string {
 	switch {
 	case h == nil:
 		return "none"
@@ -172,7 +172,7 @@ func checkWords(h *registry.HealthCheck) string {
 	}
 }
 
-func configuredServerTable(w io.Writer, config registry.Config) {
+func configuredServerTable(w io.Writer, config api.Configuration) {
 	row(w, "SERVER", "ADDRESS", "WEIGHT", "BACKUP")
 	for _, p := range config.Pools {
 		for _, s := range p.Servers {
