@@ -89,8 +89,11 @@ type Pool struct {
 	Name    string
 	Balance balance.Config
 	Limits  shed.Config // of what is in flight, on this node
-	Check   *check.Spec // nil: servers are not checked, and count as healthy until requests fail
-	Health  health.Config
+	// Check is asked of each server; nil: none is checked, and all count as
+	// healthy until requests fail. Without TLS of its own it speaks TLS as the
+	// pool does; a PROXY header goes before it as before requests.
+	Check  *check.Spec
+	Health health.Config
 	// FailClosed refuses requests while no server is healthy; else all servers
 	// are tried then, those that are draining or under maintenance excepted.
 	FailClosed bool

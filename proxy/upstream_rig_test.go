@@ -104,3 +104,9 @@ func apply(t *testing.T, p *Proxy, c Config) {
 func webExample(ca []byte) *tls.ClientConfig {
 	return &tls.ClientConfig{ServerName: "web.example", CA: ca}
 }
+
+// secureServerWith is secureServer with a configuration of the test's.
+func secureServerWith(t *testing.T, terms *cryptotls.Config) (address netip.AddrPort, ca []byte) {
+	t.Helper()
+	return secureServer(t, named("a"), func(s *httptest.Server) { s.TLS = terms.Clone() })
+}
