@@ -81,9 +81,11 @@ func plain2(t *testing.T, h http.HandlerFunc, with func(*http.Server)) netip.Add
 	return ln.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// pooled is a configuration of one HTTP listener whose pool is told more of.
+// pooled is a configuration of one HTTP listener whose pool is told more of. A
+// handshake may take long on a busy machine.
 func pooled(with func(*Pool), servers ...Server) Config {
 	c := oneListener(HTTP, servers...)
+	c.Pools[0].Timeouts.Connect = patience
 	with(&c.Pools[0])
 	return c
 }
