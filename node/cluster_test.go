@@ -135,6 +135,9 @@ func (c *trio) start(t *testing.T, name string) {
 	c.stops[name] = sync.OnceFunc(func() {
 		cancel()
 		group.Wait()
+		if err := n.port.Close(); err != nil {
+			t.Error(err)
+		}
 		// The log is kept with the rest of what the node wrote.
 		if err := os.WriteFile(filepath.Join(c.dirs[name], "log-"+time.Now().Format(time.RFC3339Nano)), log.Bytes(), 0o600); err != nil {
 			t.Error(err)

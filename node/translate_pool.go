@@ -79,14 +79,14 @@ func checkSpec(h registry.HealthCheck) *check.Spec {
 	return spec
 }
 
-// checkTLS gives how checks speak TLS: as they are told themselves, by the
-// authorities and the certificate of the pool, or as the pool does.
+// checkTLS gives how checks speak TLS by themselves: with the authorities and the
+// certificate of the pool. nil: as the pool.
 func checkTLS(p registry.Pool) *tls.ClientConfig {
-	as := poolTLS(p.TLS)
 	own := p.HealthCheck.TLS
 	if own == nil {
-		return as
+		return nil
 	}
+	as := poolTLS(p.TLS)
 	if as == nil {
 		as = &tls.ClientConfig{}
 	}

@@ -113,7 +113,7 @@ func (p *Proxy) build(config Config) (made parts, err error) {
 	if made.terms, err = p.terms(config); err != nil {
 		return made, err
 	}
-	if made.probers, err = p.probers(config); err != nil {
+	if made.probers, err = p.probers(config, made.terms); err != nil {
 		return made, err
 	}
 	if made.jars, err = p.jars(config); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/check"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/proxyproto"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
@@ -17,6 +18,7 @@ import (
 type runningCheck struct {
 	spec   check.Spec
 	tls    *tls.ClientConfig
+	terms  *pool.Terms // of the pool, when it was made
 	timing timing
 	task   *check.Running
 }
@@ -24,50 +26,75 @@ type runningCheck struct {
 // timing is what of a pool's health configuration a running check depends on.
 type timing struct{ interval, fast, down, timeout time.Duration }
 
-// prober makes the probes of a pool's servers: one for all, or over TLS one for
-// each, since sessions and the names to verify are a server's own.
+// prober makes the probes of a pool's servers: one for all, or one for each,
+// where what goes before the question is a server's own.
 type prober struct {
 	spec   check.Spec
-	shared check.Probe // nil: over TLS
-	client *tls.Client
+	shared check.Probe // nil: one for each
+	client *tls.Client // of checks with TLS of their own; nil: as the pool
+	terms  *pool.Terms // of the pool
 }
 
 // newProber compiles the check of c, which has one, on the certificates that
 // are held.
-func newProber(c Pool, held *tls.Store) (*prober, error) {
-	b := &prober{spec: *c.Check}
-	var err error
-	if b.shared, err = check.Compile(b.spec); err != nil {
+func newProber(c Pool, held *tls.Store, terms *pool.Terms) (*prober, error) {
+	b := &prober{spec: *c.Check, terms: terms}
+	probe, err := check.Compile(b.spec)
+	if err != nil {
 		return nil, fmt.Errorf("pool %s: %w", c.Name, err)
 	}
-	if c.CheckTLS == nil {
-		return b, nil
+	if c.CheckTLS != nil {
+		if b.client, err = held.Client(*c.CheckTLS); err != nil {
+			return nil, fmt.Errorf("pool %s: check: tls: %w", c.Name, err)
+		}
 	}
-	if b.client, err = held.Client(*c.CheckTLS); err != nil {
-		return nil, fmt.Errorf("pool %s: check: tls: %w", c.Name, err)
+	if b.client == nil && !followsTerms(c) {
+		b.shared = probe
 	}
 	return b, nil
 }
 
-// probe returns what asks a server.
+// followsTerms reports whether the checks of a pool depend on how its servers
+// are spoken to.
+func followsTerms(c Pool) bool {
+	return c.TLS != nil && c.CheckTLS == nil || c.SendProxy != ""
+}
+
+// probe returns what asks a server, with what goes before the question as
+// requests have it: TLS, unless the check has its own, and a PROXY header, which
+// says that the connection is nobody's.
 func (b *prober) probe(server netip.AddrPort) (check.Probe, error) {
-	if b.client == nil {
+	if b.shared != nil {
 		return b.shared, nil
 	}
 	spec := b.spec
-	spec.TLS = b.client.Config(server)
-	spec.TLS.ClientSessionCache = nil // a check is to see whether a new client gets through
+	switch {
+	case b.client != nil:
+		spec.TLS = b.client.Config(server)
+	case b.terms.TLS != nil:
+		spec.TLS = b.terms.TLS.Config(server)
+	}
+	if spec.TLS != nil {
+		spec.TLS.ClientSessionCache = nil // a check is to see whether a new client gets through
+	}
+	switch b.terms.SendProxy {
+	case 1:
+		spec.Greeting = string(proxyproto.AppendV1(nil, netip.AddrPort{}, netip.AddrPort{}))
+	case 2:
+		header, _ := proxyproto.AppendV2(nil, proxyproto.Header{Local: true}, proxyproto.Extra{}) // nothing in it can be too long
+		spec.Greeting = string(header)
+	}
 	return check.Compile(spec)
 }
 
 // probers makes those of all pools that have a check, by name.
-func (p *Proxy) probers(config Config) (map[string]*prober, error) {
+func (p *Proxy) probers(config Config, terms map[string]*pool.Terms) (map[string]*prober, error) {
 	made := make(map[string]*prober, len(config.Pools))
 	for _, c := range config.Pools {
 		if c.Check == nil {
 			continue
 		}
-		b, err := newProber(c, p.certificates)
+		b, err := newProber(c, p.certificates, terms[c.Name])
 		if err != nil {
 			return nil, err
 		}
@@ -90,7 +117,8 @@ func (p *Proxy) applyChecks(config []Pool, served map[string]*servedPool, made m
 			wanted[m.Server] = c.Check != nil && m.State != health.Maintenance
 		}
 		for server, running := range s.checks {
-			if !wanted[server] || running.timing != t || !running.spec.Equal(*c.Check) || !reflect.DeepEqual(running.tls, c.CheckTLS) {
+			if !wanted[server] || running.timing != t || !running.spec.Equal(*c.Check) || !reflect.DeepEqual(running.tls, c.CheckTLS) ||
+				followsTerms(c) && running.terms != s.pool.Terms() {
 				running.task.Stop()
 				delete(s.checks, server)
 			}
@@ -117,7 +145,7 @@ func (p *Proxy) applyChecks(config []Pool, served map[string]*servedPool, made m
 						return next
 					},
 				}
-				s.checks[server] = &runningCheck{*c.Check, c.CheckTLS, t, p.checks.Start(task)}
+				s.checks[server] = &runningCheck{*c.Check, c.CheckTLS, s.pool.Terms(), t, p.checks.Start(task)}
 			})
 		}
 	}

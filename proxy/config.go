@@ -122,8 +122,11 @@ type Pool struct {
 	Name    string
 	Balance balance.Config
 	Limits  shed.Config // of what is in flight, on this node
-	Check   *check.Spec // nil: servers are not checked, and count as healthy until requests fail. Its TLS is the proxy's to set
-	// CheckTLS has checks made over TLS; nil: in clear.
+	// Check is asked of each server; nil: none is checked, and all count as
+	// healthy until requests fail. Its TLS is the proxy's to set, and a PROXY
+	// header goes before it as before requests.
+	Check *check.Spec
+	// CheckTLS has checks made over TLS by terms of their own; nil: as the pool.
 	CheckTLS *tls.ClientConfig
 	Health   health.Config
 	// FailClosed refuses requests while no server is healthy; else all servers

@@ -30,7 +30,7 @@ import (
 )
 
 // calls is a gRPC service with a method of each kind.
-type calls struct{ release chan struct{} }
+type calls struct{}
 
 // unary answers with the message's length; "fail" with an error.
 func (c *calls) unary(ctx context.Context, m *wrapperspb.BytesValue) (*wrapperspb.Int64Value, error) {

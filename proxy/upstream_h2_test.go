@@ -99,7 +99,7 @@ func TestHTTP2FallsBack(t *testing.T) {
 					}
 					defer func() { _ = res.Body.Close() }()
 					if b, err := io.ReadAll(res.Body); err != nil || string(b) != fmt.Sprintf("HTTP/1.1 %d", i*1000) {
-						t.Errorf("%s: %q (%v)", name, b, err)
+						t.Errorf("%s: %q (%v), %v", name, b, err, res.Header)
 					}
 				})
 			}

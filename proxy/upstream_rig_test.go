@@ -69,9 +69,11 @@ func plain2(t *testing.T, h http.HandlerFunc, with func(*http.Server)) netip.Add
 	return ln.Addr().(*net.TCPAddr).AddrPort()
 }
 
-// pooled is a configuration of one HTTP listener whose pool is told more of.
+// pooled is a configuration of one HTTP listener whose pool is told more of. A
+// handshake may take long on a busy machine.
 func pooled(with func(*Pool), servers ...Server) Config {
 	c := oneListener(HTTP, servers...)
+	c.Pools[0].Timeouts.Connect = patience
 	with(&c.Pools[0])
 	return c
 }
@@ -91,4 +93,10 @@ func apply(t *testing.T, p *Proxy, c Config) {
 // webExample is how the servers of secureServer are verified.
 func webExample(ca []byte) *tls.ClientConfig {
 	return &tls.ClientConfig{ServerName: "web.example", CA: ca}
+}
+
+// secureServerWith is secureServer with a configuration of the test's.
+func secureServerWith(t *testing.T, terms *cryptotls.Config) (address netip.AddrPort, ca []byte) {
+	t.Helper()
+	return secureServer(t, named("a"), func(s *httptest.Server) { s.TLS = terms.Clone() })
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,49 @@ func TestTLSToServers(t *testing.T) {
 			t.Errorf("%d full handshakes and %d resumed, want 1 and 9", full.Load(), resumed.Load())
 		}
 	})
+}
+
+// The end of a handshake was told twice when the loop took the last write
+// between the goroutine's end and its telling so: the session ticket that came
+// meanwhile was then read twice, which no record survives.
+func TestManyHandshakesWithServersAtOnce(t *testing.T) {
+	const rounds, requests = 10, 20
+	startOnEngines(t, func(t *testing.T, run func(*testing.T, Config) *Proxy) {
+		address, ca := secureServer(t, func(w http.ResponseWriter, r *http.Request) {
+			n, _ := io.Copy(io.Discard, r.Body)
+			_, _ = fmt.Fprint(w, n)
+		}, nil)
+		p := run(t, pooled(func(p *Pool) { p.TLS, p.Timeouts.Connect = webExample(ca), patience }, one(address)))
+		for range rounds {
+			c := client(t)
+			var all sync.WaitGroup
+			for i := range requests {
+				all.Go(func() {
+					res, err := c.Post("http://"+listening(p)+"/", "text/plain", strings.NewReader(strings.Repeat("x", i*1000)))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer func() { _ = res.Body.Close() }()
+					if b, err := io.ReadAll(res.Body); err != nil || string(b) != fmt.Sprint(i*1000) {
+						t.Errorf("%q (%v), want %d; %s", b, err, i*1000, res.Header.Get("Proxy-Status"))
+					}
+				})
+			}
+			all.Wait()
+			c.CloseIdleConnections()
+			apply(t, p, again(p, ca, address))
+		}
+	})
+}
+
+// again is the configuration of p's pool with other terms, so that nothing is
+// kept but the server.
+func again(p *Proxy, ca []byte, address netip.AddrPort) Config {
+	return pooled(func(pool *Pool) {
+		pool.TLS = webExample(ca)
+		pool.Timeouts = PoolTimeouts{Connect: patience, Idle: time.Second + time.Duration(p.Status().Listeners[0].Requests)}
+	}, one(address))
 }
 
 func TestTLSToServersThatFails(t *testing.T) {

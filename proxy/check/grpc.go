@@ -23,9 +23,10 @@ import (
 
 // grpcCheck is a spec made ready.
 type grpcCheck struct {
-	host    string // :authority; empty: the server's address
-	tls     *tls.Config
-	message []byte // the length-prefixed HealthCheckRequest
+	host     string // :authority; empty: the server's address
+	tls      *tls.Config
+	greeting string
+	message  []byte // the length-prefixed HealthCheckRequest
 }
 
 // maxFrames bounds the frames of an answer.
@@ -33,7 +34,7 @@ const maxFrames = 100
 
 // grpcProbe passes when the server says SERVING.
 func grpcProbe(s Spec) Probe {
-	g := &grpcCheck{host: s.Host, tls: secure(s.TLS, http2.NextProtoTLS)}
+	g := &grpcCheck{host: s.Host, tls: secure(s.TLS, http2.NextProtoTLS), greeting: s.Greeting}
 	var request []byte
 	if s.Service != "" {
 		request = protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), s.Service)
@@ -44,7 +45,7 @@ func grpcProbe(s Spec) Probe {
 }
 
 func (g *grpcCheck) probe(ctx context.Context, server netip.AddrPort) error {
-	c, err := open(ctx, server, g.tls)
+	c, err := open(ctx, server, g.tls, g.greeting)
 	if err != nil {
 		return err
 	}

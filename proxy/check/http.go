@@ -103,7 +103,7 @@ type exchange struct {
 var exchanges = sync.Pool{New: func() any { return &exchange{reader: bufio.NewReader(nil)} }}
 
 func (h *httpCheck) probe(ctx context.Context, server netip.AddrPort) error {
-	c, err := open(ctx, server, h.TLS)
+	c, err := open(ctx, server, h.TLS, h.Greeting)
 	if err != nil {
 		return err
 	}

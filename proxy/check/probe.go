@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -22,7 +23,7 @@ type Probe func(ctx context.Context, server netip.AddrPort) error
 func Compile(s Spec) (Probe, error) {
 	switch s.Kind {
 	case "", KindTCP:
-		return tcpProbe(secure(s.TLS)), nil
+		return tcpProbe(secure(s.TLS), s.Greeting), nil
 	case KindHTTP:
 		return httpProbe(s)
 	case KindGRPC:
@@ -32,9 +33,9 @@ func Compile(s Spec) (Probe, error) {
 }
 
 // tcpProbe passes when a connection can be made, with TLS if there is any.
-func tcpProbe(config *tls.Config) Probe {
+func tcpProbe(config *tls.Config, greeting string) Probe {
 	return func(ctx context.Context, server netip.AddrPort) error {
-		c, err := open(ctx, server, config)
+		c, err := open(ctx, server, config, greeting)
 		if err != nil {
 			return err
 		}
@@ -72,7 +73,7 @@ type connection struct {
 // keep-alives cost four system calls.
 var dialer = net.Dialer{KeepAlive: -1}
 
-func open(ctx context.Context, server netip.AddrPort, config *tls.Config) (*connection, error) {
+func open(ctx context.Context, server netip.AddrPort, config *tls.Config, greeting string) (*connection, error) {
 	raw, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, server)
 	if err != nil {
 		return nil, &failure{"connect", reason(err)}
@@ -85,6 +86,12 @@ func open(ctx context.Context, server netip.AddrPort, config *tls.Config) (*conn
 		_ = raw.SetDeadline(deadline)
 	}
 	c.forget = context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	if greeting != "" {
+		if _, err := io.WriteString(raw, greeting); err != nil {
+			c.close()
+			return nil, &failure{"connect", reason(err)}
+		}
+	}
 	if config == nil {
 		return c, nil
 	}

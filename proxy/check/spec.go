@@ -15,6 +15,9 @@ type Spec struct {
 	Kind Kind
 	TLS  *tls.Config // nil: in clear. With ServerName set, that is sent and verified; else the certificate is not
 
+	// Greeting is sent before all else, in clear: a PROXY header, say.
+	Greeting string
+
 	// HTTP only.
 	Method  string        // default GET
 	Path    string        // default /
@@ -128,7 +131,7 @@ func (s Spec) validateHTTP(fault func(field, reason string)) {
 
 // Equal reports whether two specs ask the same. TLS is compared by identity.
 func (s Spec) Equal(o Spec) bool {
-	return s.Kind == o.Kind && s.TLS == o.TLS && s.Method == o.Method && s.Path == o.Path && s.Host == o.Host &&
+	return s.Kind == o.Kind && s.TLS == o.TLS && s.Greeting == o.Greeting && s.Method == o.Method && s.Path == o.Path && s.Host == o.Host &&
 		slices.Equal(s.Headers, o.Headers) && slices.Equal(s.Expect, o.Expect) && s.Body == o.Body && s.Service == o.Service
 }
 

@@ -22,8 +22,10 @@ type serverConn struct {
 	opened bool
 	reused bool // it has carried an exchange before the present one
 	gone   bool
-	since  time.Duration // idle since
-	place  int           // in the idle list
+	// negotiated: the server chose HTTP/1.1 where it might have had HTTP/2.
+	negotiated bool
+	since      time.Duration // idle since
+	place      int           // in the idle list
 
 	reading   bool // the head was read, body comes
 	keep      bool // the server keeps the connection
@@ -275,6 +277,10 @@ func (u *serverConn) drop() {
 	}
 	u.gone = true
 	u.x = nil
+	if u.negotiated {
+		u.w.muxesOf(u.server).ones--
+		u.w.tidy(u.server)
+	}
 	u.w.loop.Disarm(&u.timer)
 	u.conn.Close()
 }

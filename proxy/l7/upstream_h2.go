@@ -16,8 +16,29 @@ import (
 type muxes struct {
 	conns []*mux
 	// single: the server chose HTTP/1.1 when it was last asked (ALPN), so that
-	// each connection will carry one request at a time.
+	// each connection will carry one request at a time. ones counts those that
+	// there are.
 	single bool
+	ones   int
+}
+
+// muxesOf returns what there is of a server, which is kept by the connections
+// in it.
+func (w *worker) muxesOf(server *pool.Server) *muxes {
+	all := w.muxes[server]
+	if all == nil {
+		all = &muxes{}
+		w.muxes[server] = all
+	}
+	return all
+}
+
+// tidy forgets a server without a connection: it may have left the
+// configuration.
+func (w *worker) tidy(server *pool.Server) {
+	if all := w.muxes[server]; all != nil && len(all.conns) == 0 && all.ones == 0 {
+		delete(w.muxes, server)
+	}
 }
 
 // mux is an HTTP/2 connection to a server, which carries the requests of many
@@ -78,12 +99,7 @@ func (w *worker) flushStreams() {
 // multiplexed sends x's request on a connection that has room for it, or has a
 // new one made.
 func (w *worker) multiplexed(x *exchange, fresh bool) {
-	all := w.muxes[x.server]
-	if all == nil {
-		all = &muxes{}
-		w.muxes[x.server] = all
-	}
-	if !fresh {
+	if all := w.muxes[x.server]; all != nil && !fresh {
 		if all.single && x.reuse() {
 			return
 		}
@@ -101,11 +117,7 @@ func (w *worker) multiplexed(x *exchange, fresh bool) {
 	}
 	m := &mux{w: w, server: x.server, terms: x.terms, ceiling: maxStreams, silence: pingAfter}
 	m.timer.Fire = m.expired
-	all = w.muxes[x.server] // it may have been emptied
-	if all == nil {
-		all = &muxes{}
-		w.muxes[x.server] = all
-	}
+	all := w.muxesOf(x.server)
 	all.conns = append(all.conns, m)
 	m.conn = w.connect(x, false, m)
 	w.loop.Arm(&m.timer, m.terms.Connect)
@@ -171,8 +183,10 @@ func (m *mux) fallBack() {
 	w := m.w
 	w.loop.Disarm(&m.timer)
 	waiting := slices.Clone(m.streams)
+	all := w.muxesOf(m.server)
+	all.single = true
+	all.ones++ // until the connection's end
 	m.unlist()
-	w.singly(m.server)
 	for i, s := range waiting {
 		x := s.x
 		s.detach()
@@ -182,7 +196,7 @@ func (m *mux) fallBack() {
 			x.goOn()
 			continue
 		}
-		u := &serverConn{w: w, server: m.server, terms: m.terms, conn: m.conn, x: x, front: x.front, opened: true, place: -1}
+		u := &serverConn{w: w, server: m.server, terms: m.terms, conn: m.conn, x: x, front: x.front, opened: true, negotiated: true, place: -1}
 		u.timer.Fire = u.expired
 		m.one, x.up = u, u
 		x.opened()
@@ -190,17 +204,9 @@ func (m *mux) fallBack() {
 	if m.one == nil { // those who waited have gone
 		m.gone = true
 		m.conn.Close()
+		all.ones--
+		w.tidy(m.server)
 	}
-}
-
-// singly notes that a server speaks HTTP/1.1.
-func (w *worker) singly(server *pool.Server) {
-	all := w.muxes[server]
-	if all == nil {
-		all = &muxes{}
-		w.muxes[server] = all
-	}
-	all.single = true
 }
 
 // Data implements [engine.Handler].
@@ -311,8 +317,7 @@ func (m *mux) leave() {
 	}
 }
 
-// unlist takes m out of its server's. The server may have left the
-// configuration: it is not remembered without a connection.
+// unlist takes m out of its server's.
 func (m *mux) unlist() {
 	all := m.w.muxes[m.server]
 	if all == nil {
@@ -321,9 +326,7 @@ func (m *mux) unlist() {
 	if i := slices.Index(all.conns, m); i >= 0 {
 		all.conns = slices.Delete(all.conns, i, i+1)
 	}
-	if len(all.conns) == 0 {
-		delete(m.w.muxes, m.server)
-	}
+	m.w.tidy(m.server)
 }
 
 // expired: it is time to look.

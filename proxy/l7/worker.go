@@ -275,7 +275,6 @@ func (w *worker) stop() {
 			all.conns[len(all.conns)-1].leave()
 		}
 	}
-	clear(w.muxes)
 }
 
 // reclaimScratch drops a worker's buffer that one large message has blown up.

@@ -148,8 +148,10 @@ func (h *handshake) run() {
 	err := c.tls.Handshake()
 	h.mu.Lock()
 	h.done, h.err = true, err
+	// In one step: a pump that was posted before, for the last write, would
+	// else see the end, and the next one see it again.
+	h.postLocked()
 	h.mu.Unlock()
-	h.post()
 	h.turns.leave(h)
 }
 
@@ -203,6 +205,11 @@ func (h *handshake) write(p []byte) (int, error) {
 func (h *handshake) post() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.postLocked()
+}
+
+// postLocked is post for who holds h.mu.
+func (h *handshake) postLocked() bool {
 	if !h.posted {
 		h.posted = h.c.loop.engine.Post(h.pump)
 	}
