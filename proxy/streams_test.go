@@ -268,10 +268,10 @@ func TestUDPBesideTCPThroughChanges(t *testing.T) {
 	if got := askFlow(t, old, "x"); got != "1x" {
 		t.Errorf("with the listener gone, the flow answers %q", got)
 	}
-	before := p.datagrams.Dropped.Load()
+	before := p.Status().Datagrams.Dropped
 	stranger := flowTo(t, at.String())
 	_, _ = io.WriteString(stranger, "x")
-	eventually(t, "the stranger's datagram is dropped", func() bool { return p.datagrams.Dropped.Load() > before })
+	eventually(t, "the stranger's datagram is dropped", func() bool { return p.Status().Datagrams.Dropped > before })
 	if err := p.Apply(t.Context(), next); err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestUDPIdleFollowsTheConfiguration(t *testing.T) {
 	if err := p.Apply(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	askFlow(t, flowTo(t, listening(p)), "x") // something comes, and the new term is seen
+	_, _ = io.WriteString(flowTo(t, listening(p)), "x") // something comes, and the new term is seen
 	eventually(t, "both flows ended", func() bool { return p.Status().InFlight == 0 && p.Status().Listeners[0].Requests == 2 })
 	if n := p.Status().Listeners[0].Failed; n != 0 {
 		t.Errorf("%d failed", n)
