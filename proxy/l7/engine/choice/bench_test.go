@@ -35,9 +35,10 @@ func startProxy(b *testing.B, kind choice.Kind, loops int, origin netip.AddrPort
 	quiet := slog.New(slog.DiscardHandler)
 	servers := pool.New("web", quiet, func() {})
 	servers.Update(pool.Spec{FailOpen: true, Servers: []pool.ServerSpec{{Name: "a", Address: origin, Weight: 1}}})
-	timeouts := l7.DefaultTimeouts()
-	timeouts.Upstream = time.Minute // kept while the others have their turn
-	s, err := l7.New(quiet, timeouts, loops, l7.WithEngine(kind))
+	terms := pool.DefaultTerms()
+	terms.Idle = time.Minute // kept while the others have their turn
+	servers.SetTerms(&terms)
+	s, err := l7.New(quiet, l7.DefaultTimeouts(), loops, l7.WithEngine(kind))
 	if err != nil {
 		b.Fatal(err)
 	}
