@@ -170,6 +170,15 @@ type Status struct {
 	Connections int      // client connections open now, all listeners
 	InFlight    int      // HTTP requests, TCP connections and UDP flows being served now
 	Warnings    []string // certificates that end soon, and the like
+	Datagrams   DatagramStatus
+}
+
+// DatagramStatus counts what became of the datagrams of all UDP listeners,
+// since start.
+type DatagramStatus struct {
+	Forwarded uint64 // both ways
+	Dropped   uint64 // a limit is reached, no server takes them, a socket is full, or the node drains
+	Evicted   uint64 // flows that made room for others
 }
 
 // ListenerStatus is one listener.

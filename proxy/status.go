@@ -52,6 +52,10 @@ func (p *Proxy) Status() Status {
 	for _, e := range p.certificates.Expiring(time.Now()) {
 		st.Warnings = append(st.Warnings, fmt.Sprintf("certificate %s for %s ends at %s: renew it", e.Certificate, strings.Join(e.Names, ", "), e.NotAfter.UTC().Format(time.RFC3339)))
 	}
+	if p.running() {
+		d := p.datagrams
+		st.Datagrams = DatagramStatus{d.Forwarded.Load(), d.Dropped.Load(), d.Evicted.Load()}
+	}
 	st.Connections = p.connections()
 	st.InFlight = p.inFlight()
 	return st

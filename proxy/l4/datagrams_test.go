@@ -199,8 +199,8 @@ func TestUDPIdleFlowEnds(t *testing.T) {
 	if b.l.Requests.Load() != 1 || b.l.Failed.Load() != 0 {
 		t.Errorf("%d ended, %d failed; want 1 and none", b.l.Requests.Load(), b.l.Failed.Load())
 	}
-	if n := b.l.Site().Pool.Members()[0].InFlight.Load(); n != 0 {
-		t.Errorf("%d in flight, want none", n)
+	if n, m := b.l.Site().Pool.Members()[0].InFlight.Load(), b.l.Site().Pool.Gate().InFlight(); n != 0 || m != 0 {
+		t.Errorf("%d in flight, %d slots of the pool held, want none", n, m)
 	}
 }
 

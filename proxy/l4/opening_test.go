@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/pool"
 	"github.com/pharos-lb/pharos/proxy/proxyproto"
@@ -220,5 +221,37 @@ func TestClientConnectionsAreGivenBack(t *testing.T) {
 		}
 		client.Abort()
 		b.loop.Run()
+	}
+}
+
+// Who is hashed is the client that is told of, not who tells.
+func TestSourceHashGoesByWhoIsTold(t *testing.T) {
+	b := newBench(t)
+	b.introduces(nil)
+	spec := pool.Spec{FailOpen: true, Balance: balance.Config{Algorithm: balance.SourceHash}}
+	for i := range 8 {
+		spec.Servers = append(spec.Servers, pool.ServerSpec{
+			Name: string(rune('a' + i)), Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), 80), Weight: 1,
+		})
+	}
+	b.pool.Update(spec)
+	of := make(map[netip.AddrPort]bool)
+	for i := range 20 {
+		source := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
+		b.dialed = nil
+		for port := range 3 {
+			client := b.connect()
+			client.Write(header(t, 1, proxyproto.Header{Source: netip.AddrPortFrom(source, uint16(1000+port)), Destination: realTarget}))
+			b.loop.Run()
+			client.Abort() // a bound on each server's share would send others elsewhere
+			b.loop.Run()
+		}
+		if len(b.dialed) != 3 || b.dialed[0] != b.dialed[1] || b.dialed[1] != b.dialed[2] {
+			t.Errorf("%v came to %v", source, b.dialed)
+		}
+		of[b.dialed[0]] = true
+	}
+	if len(of) < 4 {
+		t.Errorf("20 clients came to %d servers of 8", len(of))
 	}
 }

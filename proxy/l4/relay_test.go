@@ -320,13 +320,14 @@ func said(t *testing.T, name string) string {
 
 // connectTLS connects to a listener of TLS, with pools by name.
 func (b *bench) connectTLS(by map[string]*pool.Pool, otherwise *pool.Pool) *inmem.Peer {
-	b.l.SetSite(&site.Site{Stream: site.Stream{Idle: testIdle, Names: sni.NewNames(by, otherwise)}})
+	b.l.SetSite(&site.Site{Stream: site.Stream{Idle: testIdle, Log: true, Names: sni.NewNames(by, otherwise)}})
 	return b.loop.Connect(clientAddress, func(c engine.Conn) engine.Handler { return b.f.Accept(b.loop, c, b.l) })
 }
 
 func TestTLSIsPassedOnByName(t *testing.T) {
 	for _, name := range []string{"a.example", ""} {
 		b := newBench(t)
+		b.logs()
 		by, otherwise := map[string]*pool.Pool{"A.example": b.pool}, (*pool.Pool)(nil)
 		if name == "" {
 			by, otherwise = map[string]*pool.Pool{"a.example": newPool("empty")}, b.pool
@@ -353,6 +354,11 @@ func TestTLSIsPassedOnByName(t *testing.T) {
 		client.Abort()
 		b.loop.Run()
 		b.ended(1)
+		line := b.lines()[0]
+		if host, _ := line["host"].(string); host != name || line["protocol"] != "tls" || line["why"] != "client-gone" ||
+			line["bytes_in"] != float64(len(hello)+len("and more")) || line["bytes_out"] != 6.0 {
+			t.Errorf("logged %v", line)
+		}
 	}
 }
 
