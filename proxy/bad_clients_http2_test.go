@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -60,6 +61,7 @@ func (a *attacker) get(id uint32, path string, end bool) {
 // and what it says, and how many streams were reset.
 func (a *attacker) outcome(t *testing.T) (code string, resets int) {
 	t.Helper()
+	_ = a.SetDeadline(time.Now().Add(patience))
 	code = "none"
 	for {
 		f, err := a.fr.ReadFrame()
@@ -180,7 +182,7 @@ func TestHTTP2Floods(t *testing.T) {
 // request no more than the proxy's own windows.
 func TestHTTP2WindowsThatStayShut(t *testing.T) {
 	s := besiege(t)
-	a := attack(t, s.hasty, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	a := attack(t, s.shortExchange, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	const streams = 100
 	for i := range streams {
 		a.get(uint32(2*i+1), "/large", true)
@@ -244,25 +246,26 @@ func TestHTTP2ClientsThatStop(t *testing.T) {
 	tests := []struct {
 		name string
 		act  func(a *attacker)
-		want string // of GOAWAY; "none"
 	}{
-		{"within a frame's header", func(a *attacker) { a.out.Write([]byte{0, 0, 8}) }, "NO_ERROR"},
-		{"within a frame", func(a *attacker) { a.out.Write([]byte{0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2}) }, "NO_ERROR"},
+		{"within a frame's header", func(a *attacker) { a.out.Write([]byte{0, 0, 8}) }},
+		{"within a frame", func(a *attacker) { a.out.Write([]byte{0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2}) }},
 		{"within a header block", func(a *attacker) {
 			_ = a.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: a.block("/")})
-		}, "NO_ERROR"},
-		{"without a request", func(*attacker) {}, "NO_ERROR"},
+		}},
+		{"without a request", func(*attacker) {}},
 	}
 	s := besiege(t)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s.t = t
-			a := attack(t, s.hasty)
+			a := attack(t, s.shortHeader)
 			tt.act(a)
 			_ = a.send()
 			s.served()
-			if code, _ := a.outcome(t); code != tt.want {
-				t.Errorf("GOAWAY of %s, want %s", code, tt.want)
+			// None, on a machine so slow that the time is over before the preface is
+			// read.
+			if code, _ := a.outcome(t); code != "NO_ERROR" && code != "none" {
+				t.Errorf("GOAWAY of %s, want NO_ERROR", code)
 			}
 			_ = a.Close()
 			s.over()
@@ -270,7 +273,7 @@ func TestHTTP2ClientsThatStop(t *testing.T) {
 	}
 	t.Run("within the preface", func(t *testing.T) {
 		s.t = t
-		c := dial(t, s.hasty)
+		c := dial(t, s.shortHeader)
 		_, _ = io.WriteString(c, http2.ClientPreface[:10])
 		s.served()
 		rest(t, c)

@@ -93,6 +93,13 @@ func with(c Config, change map[string]func(*Server)) Config {
 	return c
 }
 
+func mustApply(t *testing.T, p *Proxy, c Config) {
+	t.Helper()
+	if err := p.Apply(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestSessionsHoldOverChanges(t *testing.T) {
 	for _, format := range []sticky.Format{sticky.Plain, sticky.Signed, sticky.Hidden} {
 		t.Run(string(format), func(t *testing.T) {
@@ -125,7 +132,7 @@ func TestSessionsHoldOverChanges(t *testing.T) {
 			hold("nothing changed", p)
 			hold("on another proxy with the same keys", second)
 			one := homes[0]
-			apply(t, p, with(config, map[string]func(*Server){one: func(s *Server) { s.State = health.Draining }}))
+			mustApply(t, p, with(config, map[string]func(*Server){one: func(s *Server) { s.State = health.Draining }}))
 			hold("one drains", p)
 			fresh := visitors(t, 1)[0]
 			for range 6 {
@@ -134,16 +141,16 @@ func TestSessionsHoldOverChanges(t *testing.T) {
 					t.Errorf("a new client came to %s, which drains", one)
 				}
 			}
-			apply(t, p, with(config, map[string]func(*Server){one: func(s *Server) { s.Weight = 0 }}))
+			mustApply(t, p, with(config, map[string]func(*Server){one: func(s *Server) { s.Weight = 0 }}))
 			hold("one has a weight of 0", p)
 			changed := config
 			changed.Listeners = append([]Listener(nil), config.Listeners...)
 			changed.Listeners[0].HTTP.Via = "edge"
 			changed.CookieKeys = []sticky.Key{{1}, {2}}
-			apply(t, p, changed)
+			mustApply(t, p, changed)
 			hold("the configuration has changed, and there is one key more", p)
 			// Maintenance moves the sessions of one, and those alone.
-			apply(t, p, with(config, map[string]func(*Server){one: func(s *Server) { s.State = health.Maintenance }}))
+			mustApply(t, p, with(config, map[string]func(*Server){one: func(s *Server) { s.State = health.Maintenance }}))
 			for i, c := range clients {
 				server, told := c.ask(listening(p))
 				if moved := homes[i] == one; told != moved || (server != homes[i]) != moved {
@@ -152,7 +159,7 @@ func TestSessionsHoldOverChanges(t *testing.T) {
 				homes[i] = server
 			}
 			hold("one is under maintenance", p)
-			apply(t, p, config)
+			mustApply(t, p, config)
 			hold("it has returned", p)
 			hold("on the other proxy, after the sessions have moved", second)
 		})
@@ -217,7 +224,7 @@ func TestARequestToADeadServerMovesItsSession(t *testing.T) {
 	c := visitors(t, 1)[0]
 	home, _ := c.ask(listening(p))
 	address := deadAddress(t)
-	apply(t, p, with(config, map[string]func(*Server){home: func(s *Server) { s.Address = address }}))
+	mustApply(t, p, with(config, map[string]func(*Server){home: func(s *Server) { s.Address = address }}))
 	server, told := c.ask(listening(p))
 	if server == home || !told {
 		t.Fatalf("answered by %s, cookie %v", server, told)
@@ -235,19 +242,19 @@ func TestJarsAreKeptWhileNothingOfThemChanges(t *testing.T) {
 	same := with(config, nil)
 	terms := *config.Pools[0].Persistence
 	same.Pools[0].Persistence = &terms
-	apply(t, p, same)
+	mustApply(t, p, same)
 	if jar() != first {
 		t.Error("a jar of the same terms and keys was made anew")
 	}
 	other := same
 	other.CookieKeys = []sticky.Key{{2}}
-	apply(t, p, other)
+	mustApply(t, p, other)
 	if jar() == first {
 		t.Error("a jar outlived its keys")
 	}
 	other = with(other, nil)
 	other.Pools[0].Persistence = nil
-	apply(t, p, other)
+	mustApply(t, p, other)
 	if jar() != nil {
 		t.Error("a jar outlived its pool's persistence")
 	}

@@ -42,11 +42,14 @@ const errNoHeader proxyproto.Error = "no PROXY protocol header"
 // introduced is a connection that speaks for somebody else.
 type introduced struct {
 	engine.Conn
-	source netip.AddrPort
+	source, destination netip.AddrPort
 }
 
 // Peer is who the connection speaks for.
 func (c *introduced) Peer() netip.AddrPort { return c.source }
+
+// Local is what that one connected to.
+func (c *introduced) Local() netip.AddrPort { return c.destination }
 
 // Opened implements [engine.Handler]; it is not called.
 func (i *introduction) Opened() {}
@@ -78,7 +81,7 @@ func (i *introduction) Data(b []byte) {
 	}
 	conn := i.conn
 	if h.Source.IsValid() { // else it speaks for itself
-		conn = &introduced{conn, unmapped(h.Source)}
+		conn = &introduced{conn, unmapped(h.Source), unmapped(h.Destination)}
 	}
 	// Counted as open before this ceases to be, or a drain might see none.
 	i.next = i.w.welcome(i.l, conn)

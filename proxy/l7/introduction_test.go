@@ -69,6 +69,11 @@ func TestAPROXYHeaderSaysWhoTheClientIs(t *testing.T) {
 				if !strings.Contains(got, "\r\nX-Forwarded-For: "+tt.want+"\r\nX-Real-IP: "+tt.want+"\r\n") {
 					t.Errorf("%s: the server got %q, want %s as the client", way, got, tt.want)
 				}
+				if c, is := r.w.sessions[0].conn.(*introduced); is != (tt.want != "192.0.2.1") {
+					t.Errorf("%s: it speaks for somebody else: %v", way, is)
+				} else if is && c.Local() != toldTo && c.Local() != told6To {
+					t.Errorf("%s: the client connected to %v", way, c.Local())
+				}
 				r.server(t, 0).Write(reply)
 				r.loop.Run()
 				c.Read()
