@@ -86,6 +86,11 @@ func (c *Child) Await(ctx context.Context, kind Kind, limit time.Duration) (Mess
 	}
 }
 
+// status is how the process ended; once ended is closed.
+func (c *Child) status() syscall.WaitStatus {
+	return c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
 // goneWait is how long a process that has closed its line may take to end: one
 // that ends anyway is to be told with its exit status.
 const goneWait = time.Second
