@@ -22,7 +22,7 @@ func TestConfigDefaults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := Config{Name: "n1", Address: tt.address}.WithDefaults()
-			if c.Address != tt.control || c.Gossip != tt.gossip || len(c.Addresses) != 1 || c.DrainTimeout != 10*time.Second {
+			if c.Address != tt.control || c.Gossip != tt.gossip || len(c.Addresses) != 1 || c.DrainTimeout != 10*time.Second || c.UpgradeTimeout != time.Hour {
 				t.Errorf("got %+v", c)
 			}
 			if err := c.Validate(); err != nil {
@@ -35,10 +35,10 @@ func TestConfigDefaults(t *testing.T) {
 func TestConfigReportsEveryFault(t *testing.T) {
 	c := Config{
 		Name: "N_1", Address: "example.org:7443", Gossip: "0.0.0.0:7946",
-		Addresses: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}, Peers: []string{"x"}, DrainTimeout: -1,
+		Addresses: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}, Peers: []string{"x"}, DrainTimeout: -1, UpgradeTimeout: 169 * time.Hour,
 	}
 	err := c.Validate()
-	for _, field := range []string{"name:", "address:", "gossip:", "addresses[0]:", "peers[0]:", "drain_timeout:"} {
+	for _, field := range []string{"name:", "address:", "gossip:", "addresses[0]:", "peers[0]:", "drain_timeout:", "upgrade_timeout:"} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("no fault names %q: %v", field, err)
 		}
@@ -50,7 +50,7 @@ func TestConfigRoundTripAndSecondWriteRefused(t *testing.T) {
 	want := Config{
 		Name: "n1", Address: "10.0.0.11:7443", Gossip: "10.0.0.11:7946",
 		Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.11"), netip.MustParseAddr("2001:db8::11")},
-		Peers:     []string{"10.0.0.12:7443"}, DrainTimeout: 3 * time.Second, AccessLog: "/var/log/pharos.log",
+		Peers:     []string{"10.0.0.12:7443"}, DrainTimeout: 3 * time.Second, UpgradeTimeout: 2 * time.Hour, AccessLog: "/var/log/pharos.log",
 	}
 	if err := WriteConfig(dir, want); err != nil {
 		t.Fatal(err)
