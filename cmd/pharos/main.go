@@ -81,7 +81,7 @@ this machine. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		newApplyCommand(o), newDiffCommand(o), newGetCommand(o),
 		newStatusCommand(o), newExplainCommand(o), newDrainCommand(o), newUndrainCommand(o),
 		newVersionCommand(o),
-		newServeCommand(&o.dir), newUpgradeCommand(&o.dir), newLabCommand(), newDrillCommand(),
+		newServeCommand(&o.dir), newUpgradeCommand(o), newLabCommand(), newDrillCommand(),
 	)
 	return root
 }
