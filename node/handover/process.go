@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 )
 
 // Process is this process's place among those that run one node one after the
@@ -17,8 +18,9 @@ import (
 //
 //   - With NOTIFY_SOCKET in the environment (systemd, Type=notify), it is told
 //     MAINPID by sd_notify(3), and an old process ends with its last connection.
-//   - Otherwise the first process stays as the parent of all: it passes signals
-//     on, its exit code is the last one's, and the others end when it is killed.
+//   - Otherwise, and where it is a container's process 1, the first process stays
+//     as the parent of all: it passes signals on, its exit code is the last
+//     one's, and the others end when it is killed.
 type Process struct {
 	binary string   // to be started when nobody names another
 	args   []string // of the command line, without the program's name
@@ -103,7 +105,7 @@ func (p *Process) Start(binary string) (*Child, error) {
 	switch {
 	case p.line != nil:
 		stays = p.line.file
-	case !notified():
+	case !followed():
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.parent == nil {
@@ -128,10 +130,12 @@ func (p *Process) HandedOver(child *Child) error {
 		p.parent.adopt(child)
 	}
 	if p.line != nil {
-		go func() {
-			<-child.ended // whoever waits for it knows how it ended: that is us
-			_ = p.line.tell(child.Pid, uint32(child.status()))
-		}()
+		// Only its parent can know how it ended: that is us, as long as we are
+		// there.
+		child.tellEnd(func(s syscall.WaitStatus) { _ = p.line.tell(child.Pid, uint32(s)) })
+	}
+	if p.parent != nil || p.line != nil {
+		return nil // the first process stays, whoever started it
 	}
 	return notify(fmt.Sprintf("MAINPID=%d", child.Pid))
 }

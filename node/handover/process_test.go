@@ -111,14 +111,23 @@ func generation(p *Process, role string) int {
 // enact starts this test binary in a role, as a process of its own.
 func enact(t *testing.T, role string, env ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
+	return enactIn(t, 0, role, env...)
+}
+
+// enactIn does so in new namespaces.
+func enactIn(t *testing.T, namespaces uintptr, role string, env ...string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
 	cmd := exec.Command(self(t))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
 	cmd.Env = append(os.Environ(), append(env, envRole+"="+role)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Start(); errors.Is(err, syscall.EPERM) && namespaces != 0 && os.Getenv("PHAROS_REQUIRE_ROOT") != "1" {
+		t.Skip("needs root for a process namespace")
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	stop := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
@@ -169,6 +178,28 @@ func TestThoseThatFollowEndWhenTheFirstIsKilled(t *testing.T) {
 		t.Errorf("the rest: %q, %v", rest, err)
 	}
 	_ = first.Wait()
+}
+
+// A container ends with its process 1, also where its runtime takes sd_notify's
+// messages.
+func TestAContainersFirstProcessStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	first, out := enactIn(t, syscall.CLONE_NEWPID, "first", "NOTIFY_SOCKET="+path)
+	nextLine(t, out)
+	if err := first.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(out); err != nil || string(rest) != "told to stop\n" {
+		t.Errorf("the rest: %q, %v", rest, err)
+	}
+	if err := first.Wait(); first.ProcessState.ExitCode() != 7 {
+		t.Errorf("the first ended with %v, want the third's exit code, 7", err)
+	}
 }
 
 func TestAServiceManagerLearnsTheMainProcess(t *testing.T) {
@@ -276,4 +307,23 @@ func TestASuccessorThatFails(t *testing.T) {
 			t.Errorf("got %+v, %v", m, err)
 		}
 	})
+}
+
+func TestHowAProcessEndedIsSeenBeforeItIsWaitedFor(t *testing.T) {
+	for _, command := range []string{"exit 0", "exit 7", "exit 255", "kill -KILL $$", "kill -TERM $$", "kill -ABRT $$"} {
+		t.Run(command, func(t *testing.T) {
+			cmd := exec.Command("/bin/sh", "-c", "ulimit -c 0; "+command)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			status, known := lookAtEnd(cmd.Process.Pid)
+			_ = cmd.Wait()
+			if want := cmd.ProcessState.Sys().(syscall.WaitStatus); !known || status != want {
+				t.Errorf("seen as %#x, %v, and it was %#x", status, known, want)
+			}
+		})
+	}
+	if _, known := lookAtEnd(os.Getpid()); known {
+		t.Error("this process is no child of itself")
+	}
 }
