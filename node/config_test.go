@@ -22,7 +22,7 @@ func TestConfigDefaults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := Config{Name: "n1", Address: tt.address}.WithDefaults()
-			if c.Address != tt.control || c.Gossip != tt.gossip || len(c.Addresses) != 1 || c.DrainTimeout != 10*time.Second || c.Metrics != strings.Replace(tt.gossip, "7946", "9090", 1) {
+			if c.Address != tt.control || c.Gossip != tt.gossip || len(c.Addresses) != 1 || c.DrainTimeout != 10*time.Second || c.UpgradeTimeout != time.Hour || c.Metrics != strings.Replace(tt.gossip, "7946", "9090", 1) {
 				t.Errorf("got %+v", c)
 			}
 			if err := c.Validate(); err != nil {
@@ -35,10 +35,10 @@ func TestConfigDefaults(t *testing.T) {
 func TestConfigReportsEveryFault(t *testing.T) {
 	c := Config{
 		Name: "N_1", Address: "example.org:7443", Gossip: "0.0.0.0:7946",
-		Addresses: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}, Peers: []string{"x"}, DrainTimeout: -1, Metrics: "on", Engine: "kqueue",
+		Addresses: []netip.Addr{netip.MustParseAddr("fe80::1%eth0")}, Peers: []string{"x"}, DrainTimeout: -1, UpgradeTimeout: 169 * time.Hour, Metrics: "on", Engine: "kqueue",
 	}
 	err := c.Validate()
-	for _, field := range []string{"name:", "address:", "gossip:", "addresses[0]:", "peers[0]:", "drain_timeout:", "metrics:", "engine:"} {
+	for _, field := range []string{"name:", "address:", "gossip:", "addresses[0]:", "peers[0]:", "drain_timeout:", "upgrade_timeout:", "metrics:", "engine:"} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("no fault names %q: %v", field, err)
 		}

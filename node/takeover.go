@@ -28,7 +28,11 @@ const (
 	// gateLimit bounds how long gates that are open in the old process may take
 	// to open here. Those that do not are withdrawn, for the reason that they give.
 	gateLimit = 5 * time.Second
-	lookEach  = 10 * time.Millisecond
+	// stateLimit bounds how long the cluster's state is waited for, so that who
+	// asked for the upgrade can go on asking this node. Without a majority it
+	// does not come, and serving needs none.
+	stateLimit = 5 * time.Second
+	lookEach   = 10 * time.Millisecond
 )
 
 // errGone says that the old process has ended, or given up, before it had
@@ -71,6 +75,7 @@ func (r *run) takeOver(ctx context.Context) (err error) {
 		return err
 	}
 	r.startControl()
+	r.awaitState(ctx, m.Revision)
 	if err := old.Send(handover.Message{Kind: handover.Leading}); err != nil {
 		r.logger.Warn("the process before is gone, and leaves the BGP sessions to be opened anew", "error", err)
 	}
@@ -223,6 +228,19 @@ func (r *run) inheritPort(fd int) error {
 		return fmt.Errorf("inherit the control port: what was handed over is a %T", l)
 	}
 	return r.takePort(tcp)
+}
+
+// awaitState waits until the log on disk is known to be agreed on, up to the
+// configuration that runs: Raft needs a leader's word for that.
+func (r *run) awaitState(ctx context.Context, revision uint64) {
+	known := func() bool {
+		leader, _ := r.store.Leader()
+		state := r.store.State()
+		return leader != "" && len(state.Members) > 0 && state.Revision >= revision
+	}
+	if !await(ctx, stateLimit, known) {
+		r.logger.Warn("the upgrade goes on without a leader of the cluster", "waited", stateLimit)
+	}
 }
 
 // awaitGates waits until the gates of these VIPs are open here, too, so that

@@ -53,9 +53,9 @@ func succeed(t *testing.T, p *Proxy, config Config) (next *Proxy, end func()) {
 	return next, end
 }
 
-// load asks without a pause until stop is called: half of it on kept
-// connections, half on a new one for each request. It sends what no client
-// sends again, so that every failure is seen.
+// load asks without a pause until stop is called: on kept connections, on a new
+// one for each request, and by HTTP/2. It sends what no client sends again, so
+// that every failure is seen.
 func load(t *testing.T, address string, clients int) (stop func(), answered *atomic.Int64) {
 	t.Helper()
 	answered = new(atomic.Int64)
@@ -63,7 +63,11 @@ func load(t *testing.T, address string, clients int) (stop func(), answered *ato
 	var running sync.WaitGroup
 	for i := range clients {
 		running.Go(func() {
-			tr := &http.Transport{DisableKeepAlives: i%2 == 0}
+			tr := &http.Transport{DisableKeepAlives: i%3 == 0}
+			if i%3 == 1 {
+				tr.Protocols = new(http.Protocols)
+				tr.Protocols.SetUnencryptedHTTP2(true)
+			}
 			defer tr.CloseIdleConnections()
 			c := &http.Client{Transport: tr, Timeout: patience}
 			for !ended.Load() {
@@ -93,7 +97,7 @@ func TestSuccessorsTakeOverUnderLoadWithoutAFailure(t *testing.T) {
 	if err := p.Apply(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	stop, answered := load(t, address, 8)
+	stop, answered := load(t, address, 9)
 	for round := range 10 {
 		before := answered.Load()
 		eventually(t, fmt.Sprintf("200 answers before succession %d", round), func() bool { return answered.Load() > before+200 })

@@ -15,7 +15,7 @@ import (
 // startOnEngines runs a test on each engine that works here. run starts a proxy
 // on the present one.
 func startOnEngines(t *testing.T, test func(t *testing.T, run func(*testing.T, Config) *Proxy)) {
-	onEngines(t, func(t *testing.T, options Options) {
+	eachEngine(t, func(t *testing.T, options Options) {
 		test(t, func(t *testing.T, c Config) *Proxy {
 			t.Helper()
 			return startWith(t, options, c)

@@ -82,7 +82,7 @@ this machine. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.`,
 		newStatusCommand(o), newExplainCommand(o), newDrainCommand(o), newUndrainCommand(o),
 		newServerCommand(o),
 		newVersionCommand(o),
-		newServeCommand(&o.dir), newUpgradeCommand(&o.dir), newLabCommand(), newDrillCommand(),
+		newServeCommand(&o.dir), newUpgradeCommand(o), newLabCommand(), newDrillCommand(),
 	)
 	return root
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -16,8 +17,15 @@ import (
 // time that the start was given.
 const upgradeSlack = time.Minute
 
+// upgradeView is what came of an upgrade.
+type upgradeView struct {
+	Pid     int    `json:"pid"`
+	Version string `json:"version"`
+	Took    string `json:"took"`
+}
+
 // newUpgradeCommand has the node on this machine hand over to a new process.
-func newUpgradeCommand(dir *string) *cobra.Command {
+func newUpgradeCommand(o *options) *cobra.Command {
 	var request handover.Request
 	cmd := &cobra.Command{
 		Use:   "upgrade",
@@ -35,6 +43,9 @@ then says why, with exit code 1.
 The same is started by SIGUSR2, which says in the log alone what came of it.`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.address != "" {
+				return usage(cmd, "--address %s: only the node on this machine can be upgraded, and it is found by --dir", o.address)
+			}
 			if request.StartTimeout <= 0 {
 				return usage(cmd, "--start-timeout %v: must be more than 0", request.StartTimeout)
 			}
@@ -47,15 +58,17 @@ The same is started by SIGUSR2, which says in the log alone what came of it.`,
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), request.StartTimeout+upgradeSlack)
 			defer cancel()
-			answer, err := handover.Ask(ctx, *dir, request)
+			answer, err := handover.Ask(ctx, o.dir, request)
 			if failed := new(handover.Failure); errors.As(err, &failed) {
 				return fmt.Errorf("the node was not upgraded and runs as before: %w", err)
 			}
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "process %d runs the node now, version %s; it took %s\n", answer.Pid, answer.Version, answer.Took.Round(time.Millisecond))
-			return nil
+			view := upgradeView{answer.Pid, answer.Version, answer.Took.Round(time.Millisecond).String()}
+			return o.show(cmd, view, func(w io.Writer) {
+				fmt.Fprintf(w, "process %d runs the node now, version %s; it took %s\n", view.Pid, view.Version, view.Took)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&request.Binary, "binary", "", "program to start (default: the path that the node was started with)")

@@ -127,6 +127,14 @@ func (s *site) upgradesThatFail(t *testing.T) {
 		t.Error(err)
 	}
 
+	t.Run("a node that is drained stays so, and can be brought back", func(t *testing.T) {
+		s.t = t
+		s.must("n3", "pharos", "drain", "n3")
+		s.awaitNextHops(hop1, hop2)
+		s.must("n3", "pharos", "upgrade")
+		s.must("n3", "pharos", "undrain", "n3") // refused if it were not
+		s.awaitNextHops(hop1, hop2, hop3)
+	})
 	t.Run("SIGUSR2 upgrades, and SIGTERM reaches the successor", func(t *testing.T) {
 		s.t = t
 		pid, err := s.lab.Pid("n2")

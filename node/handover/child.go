@@ -2,14 +2,19 @@ package handover
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Environment of a successor: the numbers of its inherited descriptors.
@@ -25,6 +30,12 @@ type Child struct {
 	binary string
 	cmd    *exec.Cmd
 	ended  chan struct{} // closed when the process has ended
+
+	mu sync.Mutex
+	// ending is told how the process ended, before anything else can lose that:
+	// see tellEnd.
+	ending func(syscall.WaitStatus)
+
 	// refused says that it ends by itself, holds no file of the node's any more,
 	// and may still answer the clients whose connections it has accepted.
 	refused bool
@@ -55,6 +66,13 @@ func start(binary string, args []string, parent *os.File) (*Child, error) {
 	c := &Child{Conn: conn, Pid: cmd.Process.Pid, binary: binary, cmd: cmd, ended: make(chan struct{})}
 	go func() {
 		defer close(c.ended)
+		status, known := lookAtEnd(c.Pid)
+		c.mu.Lock()
+		ending := c.ending
+		c.mu.Unlock()
+		if known && ending != nil {
+			ending(status)
+		}
 		_ = cmd.Wait() // the state tells it all
 	}()
 	return c, nil
@@ -83,6 +101,55 @@ func (c *Child) Await(ctx context.Context, kind Kind, limit time.Duration) (Mess
 		return Message{}, c.gone(kind)
 	default:
 		return Message{}, Failuref(Refused, "%s cannot be understood: %w", c.binary, err)
+	}
+}
+
+// status is how the process ended; once ended is closed.
+func (c *Child) status() syscall.WaitStatus {
+	return c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+// tellEnd has tell called with how the process ended, when it does. If this one
+// ends before it has called it, the process that inherits the child can learn
+// the same: it is waited for only afterwards.
+func (c *Child) tellEnd(tell func(syscall.WaitStatus)) {
+	c.mu.Lock()
+	c.ending = tell
+	c.mu.Unlock()
+	select {
+	case <-c.ended:
+		tell(c.status())
+	default:
+	}
+}
+
+// lookAtEnd returns when a child has ended, with how, and leaves it to be waited
+// for (WNOWAIT, waitid(2)).
+func lookAtEnd(pid int) (status syscall.WaitStatus, known bool) {
+	var info unix.Siginfo
+	for {
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return 0, false
+		}
+		break
+	}
+	// si_status has no name in Go: it stands behind si_code, which is padded to 8
+	// octets, si_pid and si_uid (asm-generic/siginfo.h).
+	const statusAt = 24
+	octets := unsafe.Slice((*byte)(unsafe.Pointer(&info)), unsafe.Sizeof(info))
+	value := int32(binary.NativeEndian.Uint32(octets[statusAt:]))
+	const exited, dumped = 1, 3 // CLD_EXITED, CLD_DUMPED
+	switch info.Code {
+	case exited:
+		return syscall.WaitStatus(value&0xff) << 8, true
+	case dumped:
+		return syscall.WaitStatus(value | 0x80), true
+	default:
+		return syscall.WaitStatus(value), true
 	}
 }
 

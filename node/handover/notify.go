@@ -8,8 +8,9 @@ import (
 
 const envNotify = "NOTIFY_SOCKET"
 
-// notified says whether a service manager listens.
-func notified() bool { return os.Getenv(envNotify) != "" }
+// followed says whether a service manager listens that will follow the node from
+// process to process. A container ends with its process 1, whoever listens.
+func followed() bool { return os.Getenv(envNotify) != "" && os.Getpid() != 1 }
 
 // notify tells the service manager a state, by the protocol of sd_notify(3). It
 // does nothing where none listens.

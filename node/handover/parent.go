@@ -23,7 +23,8 @@ type parent struct {
 	alone chan struct{} // closed when all descendants have ended
 
 	mu      sync.Mutex
-	pids    []int // all that were the node, in order
+	pids    []int                      // all that were the node, in order
+	ends    map[int]syscall.WaitStatus // of those whose end others have told
 	serving *os.Process
 	older   []*os.Process
 }
@@ -44,7 +45,7 @@ func newParent() (*parent, error) {
 		_ = theirs.Close()
 		return nil, err
 	}
-	return &parent{line: ours.conn, theirs: theirs, alone: make(chan struct{})}, nil
+	return &parent{line: ours.conn, theirs: theirs, alone: make(chan struct{}), ends: make(map[int]syscall.WaitStatus)}, nil
 }
 
 // adopt notes the first successor as the node, and begins to follow the others:
@@ -59,14 +60,21 @@ func (p *parent) adopt(c *Child) {
 func (p *parent) follow() {
 	defer close(p.alone)
 	for {
-		var b [4]byte
+		var b [8]byte
 		n, err := p.line.Read(b[:])
 		if n == 0 || err != nil {
 			return // nobody holds the other end
 		}
-		if n == len(b) {
-			p.note(int(binary.BigEndian.Uint32(b[:])))
+		pid, state := int(binary.BigEndian.Uint32(b[:4])), binary.BigEndian.Uint32(b[4:])
+		switch {
+		case n != len(b):
+		case state == stateServing:
+			p.note(pid)
 			p.reap()
+		default:
+			p.mu.Lock()
+			p.ends[pid] = syscall.WaitStatus(state)
+			p.mu.Unlock()
 		}
 	}
 }
@@ -107,8 +115,11 @@ func (p *parent) wait() (exitCode int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := p.pids[len(p.pids)-1]
+	if status, ok := p.ends[last]; ok {
+		return codeOf(status)
+	}
 	if last == p.child.Pid {
-		return codeOf(p.child.cmd.ProcessState.Sys().(syscall.WaitStatus))
+		return codeOf(p.child.status())
 	}
 	var status syscall.WaitStatus
 	for {
@@ -116,7 +127,7 @@ func (p *parent) wait() (exitCode int) {
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
-			return 1 // another one has waited for it: how it ended is not known
+			return 1 // another one has waited for it, and died before it could tell
 		default:
 			return codeOf(status)
 		}
@@ -163,8 +174,13 @@ func lineOf(file *os.File) (*line, error) {
 	return &line{file, c.conn}, nil
 }
 
-func (l *line) tellServing() error {
-	_, err := l.conn.Write(binary.BigEndian.AppendUint32(nil, uint32(os.Getpid())))
+// stateServing, in the place of how a process ended, says that it is the node now:
+// no wait status (wait(2)) has these bits.
+const stateServing = 1<<32 - 1
+
+func (l *line) tell(pid int, state uint32) error {
+	b := binary.BigEndian.AppendUint32(nil, uint32(pid))
+	_, err := l.conn.Write(binary.BigEndian.AppendUint32(b, state))
 	return err
 }
 

@@ -6,7 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
+	"syscall"
 )
 
 // Process is this process's place among those that run one node one after the
@@ -18,17 +18,19 @@ import (
 //
 //   - With NOTIFY_SOCKET in the environment (systemd, Type=notify), it is told
 //     MAINPID by sd_notify(3), and an old process ends with its last connection.
-//   - Otherwise the first process stays as the parent of all: it passes signals
-//     on, its exit code is the last one's, and the others end when it is killed.
+//   - Otherwise, and where it is a container's process 1, the first process stays
+//     as the parent of all: it passes signals on, its exit code is the last
+//     one's, and the others end when it is killed.
 type Process struct {
 	binary string   // to be started when nobody names another
 	args   []string // of the command line, without the program's name
 
 	predecessor *Conn
-	line        *line   // to the parent that stays; nil: none does, or it is us
-	parent      *parent // made for the first successor; nil: not us, or not yet
-	handedOver  atomic.Bool
-	mu          sync.Mutex // guards parent
+	line        *line // to the parent that stays; nil: none does, or it is us
+
+	mu     sync.Mutex
+	parent *parent // made for the first successor; nil: not us, or not yet
+	child  *Child  // that has taken over from this process; nil: none has
 }
 
 // This reads from the environment and the command line what this process is.
@@ -103,7 +105,7 @@ func (p *Process) Start(binary string) (*Child, error) {
 	switch {
 	case p.line != nil:
 		stays = p.line.file
-	case !notified():
+	case !followed():
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.parent == nil {
@@ -123,9 +125,17 @@ func (p *Process) Start(binary string) (*Child, error) {
 func (p *Process) HandedOver(child *Child) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.handedOver.Store(true)
+	p.child = child
 	if p.parent != nil {
 		p.parent.adopt(child)
+	}
+	if p.line != nil {
+		// Only its parent can know how it ended: that is us, as long as we are
+		// there.
+		child.tellEnd(func(s syscall.WaitStatus) { _ = p.line.tell(child.Pid, uint32(s)) })
+	}
+	if p.parent != nil || p.line != nil {
+		return nil // the first process stays, whoever started it
 	}
 	return notify(fmt.Sprintf("MAINPID=%d", child.Pid))
 }
@@ -134,7 +144,7 @@ func (p *Process) HandedOver(child *Child) error {
 // stays, or, for the first process, the service manager.
 func (p *Process) Serving() error {
 	if p.line != nil {
-		return p.line.tellServing()
+		return p.line.tell(os.Getpid(), stateServing)
 	}
 	if p.predecessor != nil {
 		return nil // it tells the service manager of us
@@ -143,18 +153,21 @@ func (p *Process) Serving() error {
 }
 
 // Forward passes a signal on to the process that is the node, if it is a
-// successor of this one; it says whether one is. Where a service manager knows
-// of that one, nothing is passed on. all says that older ones which still serve
-// connections get it too.
+// successor of this one; it says whether one is. all says that older ones, which
+// still serve connections, get it too. A signal may come to one twice, when
+// several processes got it.
 func (p *Process) Forward(s os.Signal, all bool) bool {
-	if !p.handedOver.Load() {
-		return false
-	}
 	p.mu.Lock()
-	parent := p.parent
+	child, parent := p.child, p.parent
 	p.mu.Unlock()
-	if parent != nil {
+	switch {
+	case child == nil:
+		return false
+	case parent != nil:
 		parent.forward(s, all)
+	default:
+		// Who sent it has not heard yet that this one is not the node any more.
+		_ = child.cmd.Process.Signal(s)
 	}
 	return true
 }
@@ -164,9 +177,9 @@ func (p *Process) Forward(s os.Signal, all bool) bool {
 // returns 0 at once.
 func (p *Process) Wait() (exitCode int) {
 	p.mu.Lock()
-	parent := p.parent
+	child, parent := p.child, p.parent
 	p.mu.Unlock()
-	if !p.handedOver.Load() || parent == nil {
+	if child == nil || parent == nil {
 		return 0
 	}
 	return parent.wait()

@@ -89,7 +89,11 @@ func Listen(dir string) (*Requests, error) {
 // Run answers by upgrade, one request at a time, until ctx ends. What is being
 // answered then still is.
 func (r *Requests) Run(ctx context.Context, upgrade func(Request) Answer) error {
-	stop := context.AfterFunc(ctx, func() { _ = r.listener.Close() })
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = r.listener.Close()
+		close(closed)
+	})
 	defer stop()
 	var answering sync.WaitGroup
 	defer answering.Wait()
@@ -97,6 +101,7 @@ func (r *Requests) Run(ctx context.Context, upgrade func(Request) Answer) error 
 		conn, err := r.listener.AcceptUnix()
 		if err != nil {
 			if ctx.Err() != nil {
+				<-closed
 				return nil
 			}
 			return fmt.Errorf("take a request for an upgrade: %w", err)
