@@ -229,6 +229,30 @@ func TestRefusalsLowerWhatAConnectionTakes(t *testing.T) {
 	r.settledLater(t, one, two, three)
 }
 
+// What a server allows on one connection is taken for the next one, before it
+// says so there.
+func TestTheLimitOfStreamsIsLearnt(t *testing.T) {
+	r := h2rig()
+	var clients []*inmem.Peer
+	ask := func() {
+		c := r.client()
+		c.Write(get)
+		clients = append(clients, c)
+	}
+	ask()
+	r.loop.Run()
+	s := r.server2(t, 0, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 2})
+	for range 6 {
+		ask()
+	}
+	r.loop.Run()
+	s.want("GET/:1 GET/:3")
+	for i, want := range map[int]string{1: "GET/:1 GET/:3", 2: "GET/:1 GET/:3", 3: "GET/:1"} {
+		r.server2(t, i).want(want)
+	}
+	r.settledLater(t, clients...)
+}
+
 func TestAServerThatRefusesEverything(t *testing.T) {
 	r := h2rig()
 	c := r.client()
