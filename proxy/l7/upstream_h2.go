@@ -20,6 +20,9 @@ type muxes struct {
 	// there are.
 	single bool
 	ones   int
+	// limit is what the server allowed on the last connection that said so: a
+	// new one gets no more before it says so, too.
+	limit int
 }
 
 // muxesOf returns what there is of a server, which is kept by the connections
@@ -27,7 +30,7 @@ type muxes struct {
 func (w *worker) muxesOf(server *pool.Server) *muxes {
 	all := w.muxes[server]
 	if all == nil {
-		all = &muxes{}
+		all = &muxes{limit: maxStreams}
 		w.muxes[server] = all
 	}
 	return all
@@ -57,6 +60,7 @@ type mux struct {
 	// SETTINGS say: a refusal lowers it to those that there are, and each
 	// response raises it by one.
 	ceiling int
+	limit   int  // that was learnt of its SETTINGS; 0: none
 	served  bool // an exchange was completed on it
 	leaving bool // it takes no more
 	gone    bool
@@ -115,9 +119,9 @@ func (w *worker) multiplexed(x *exchange, fresh bool) {
 			}
 		}
 	}
-	m := &mux{w: w, server: x.server, terms: x.terms, ceiling: maxStreams, silence: pingAfter}
-	m.timer.Fire = m.expired
 	all := w.muxesOf(x.server)
+	m := &mux{w: w, server: x.server, terms: x.terms, ceiling: all.limit, silence: pingAfter}
+	m.timer.Fire = m.expired
 	all.conns = append(all.conns, m)
 	m.conn = w.connect(x, false, m)
 	w.loop.Arm(&m.timer, m.terms.Connect)
@@ -134,7 +138,7 @@ func (m *mux) room(single bool) bool {
 	case single:
 		return len(m.streams) == 0
 	}
-	return len(m.streams) < maxWaiting
+	return len(m.streams) < min(maxWaiting, m.ceiling)
 }
 
 // take makes a stream for x's request, which begins at once if the connection
@@ -219,6 +223,7 @@ func (m *mux) Data(b []byte) {
 		m.w.depth++
 		err := m.h2.Feed(b, m.w.loop.Now())
 		m.w.depth--
+		m.learn()
 		m.after(err)
 	}
 }
@@ -233,6 +238,14 @@ func (m *mux) Drained() {
 		err := m.h2.Drained(m.w.loop.Now())
 		m.w.depth--
 		m.after(err)
+	}
+}
+
+// learn takes over the limit that the server's SETTINGS have set.
+func (m *mux) learn() {
+	n := max(1, m.h2.MaxStreams())
+	if all := m.w.muxes[m.server]; all != nil && m.limit != n {
+		m.limit, all.limit = n, n
 	}
 }
 

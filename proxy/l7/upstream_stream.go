@@ -204,6 +204,7 @@ func (s *serverStream) failed(err error) {
 // refused: the server did nothing with the request.
 func (s *serverStream) refused() {
 	w, m, x := s.m.w, s.m, s.x
+	m.learn() // before it is decided where this one goes next
 	s.detach()
 	if m.ceiling = len(m.streams); m.ceiling == 0 {
 		m.leaving = true // what it has not taken alone it will not take later

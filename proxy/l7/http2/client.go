@@ -23,6 +23,10 @@ func (c *ClientConn) Available() int {
 	return max(min(c.peerStreams, c.config.MaxStreams)-len(c.streams.open), 0)
 }
 
+// MaxStreams is how many requests may be open at a time, by both sides' limits:
+// the server's is assumed until its SETTINGS have come (RFC 9113 section 5.1.2).
+func (c *ClientConn) MaxStreams() int { return min(c.peerStreams, c.config.MaxStreams) }
+
 // maxStreamsEver keeps the last ids unused, so that Available need not count
 // them.
 const maxStreamsEver = 10_000
