@@ -38,7 +38,11 @@ func TestUpgradesUnderLoad(t *testing.T) {
 	changes, upgrades := 0, 0
 	for (load.answered.Load() < loadRequests || changes < loadChanges || upgrades < loadUpgrades) && !t.Failed() {
 		// Progress is the clock, so that a slow machine has the same test.
-		switch done := load.answered.Load(); {
+		switch done := min(load.answered.Load(), loadRequests); {
+		case done >= int64(upgrades)*loadRequests/loadUpgrades+loadRequests/20 && upgrades < loadUpgrades:
+			node := []string{"n1", "n2", "n3"}[upgrades%3]
+			upgrades++
+			t.Logf("%d requests: upgrade %d, of %s: %s", done, upgrades, node, strings.TrimSpace(s.must(node, "pharos", "upgrade")))
 		case done >= int64(changes)*loadRequests/loadChanges && changes < loadChanges:
 			changes++
 			doc := s.clusterYAML(`{name: b1, address: "10.0.21.2:8080"}`,
@@ -49,10 +53,6 @@ func TestUpgradesUnderLoad(t *testing.T) {
 				}
 				return nil
 			})
-		case done >= int64(upgrades)*loadRequests/loadUpgrades+loadRequests/20 && upgrades < loadUpgrades:
-			node := []string{"n1", "n2", "n3"}[upgrades%3]
-			upgrades++
-			t.Logf("%d requests: upgrade %d, of %s: %s", done, upgrades, node, strings.TrimSpace(s.must(node, "pharos", "upgrade")))
 		default:
 			time.Sleep(time.Millisecond) // between looks
 		}
@@ -281,7 +281,8 @@ func (s *site) watchRoutes() (changes func() []string) {
 		for again := time.After(0); ; {
 			select {
 			case <-again: // it may not have listened yet
-				s.must("tor1", "ip", "route", "replace", "blackhole", address)
+				_ = s.on("tor1", "ip", "route", "del", "blackhole", address) // what is there already is no news
+				s.must("tor1", "ip", "route", "add", "blackhole", address)
 				again = time.After(100 * time.Millisecond)
 			case line, ok := <-lines:
 				if !ok {
