@@ -172,7 +172,7 @@ pools: [{name: web, servers: [{name: a, address: %q}]}]
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if _, failure, err := r.node.reconciler.WaitApplied(ctx, result.Version); failure != nil || err != nil {
+	if _, failure, err := r.node.reconciler.WaitApplied(ctx, result.Revision); failure != nil || err != nil {
 		r.t.Fatal(failure, err)
 	}
 	r.serves(text)
