@@ -42,9 +42,9 @@ type Pool struct {
 	// from one node. 0: no limit.
 	MaxRequests          int           `json:"max_requests" range:"0..10000000"`
 	MaxRequestsPerServer int           `json:"max_requests_per_server" range:"0..10000000"` // the same of each server
-	Queue                int           `json:"queue" range:"0..1000000"`       // how many may wait at a limit
-	QueueTimeout         time.Duration `json:"queue_timeout" range:"1ms..10m"` // default 1s; with queue
-	Adaptive             *Adaptive     `json:"adaptive"`                       // absent: off
+	Queue                int           `json:"queue" range:"0..1000000"`                    // how many may wait at a limit
+	QueueTimeout         time.Duration `json:"queue_timeout" range:"1ms..10m"`              // default 1s; with queue
+	Adaptive             *Adaptive     `json:"adaptive"`                                    // absent: off
 
 	Retry       Retry        `json:"retry"`
 	Persistence *Persistence `json:"persistence"` // absent: none
