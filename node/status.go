@@ -20,6 +20,7 @@ func describe(v *View, ps proxy.Status, sessions []bgp.SessionStatus) *pharosv1.
 		AppliedVersion: v.Version,
 		Revision:       v.Revision,
 		Draining:       v.Draining,
+		Engine:         ps.Engine,
 		Connections:    int64(ps.Connections),
 		InFlight:       int64(ps.InFlight),
 		Warnings:       slices.Concat(v.Warnings, ps.Warnings),

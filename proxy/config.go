@@ -165,6 +165,9 @@ type Server struct {
 
 // Status is what the proxy says of itself, at one moment.
 type Status struct {
+	// Engine moves the bytes: epoll or io_uring, with the reason if io_uring was
+	// wanted and refused. Empty before Run.
+	Engine string
 	Listeners   []ListenerStatus
 	Pools       []PoolStatus
 	Connections int      // client connections open now, all listeners

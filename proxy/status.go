@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/pool"
 )
@@ -17,7 +18,7 @@ import (
 func (p *Proxy) Status() Status {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	var st Status
+	st := Status{Engine: p.engine()}
 	for _, l := range p.state.config.Listeners {
 		r := p.state.listeners[l.Name]
 		ls := ListenerStatus{
@@ -94,6 +95,18 @@ func (s *servedPool) status() PoolStatus {
 		ps.Servers = append(ps.Servers, server)
 	}
 	return ps
+}
+
+// engine says which one runs.
+func (p *Proxy) engine() string {
+	if !p.running() {
+		return ""
+	}
+	name, refused := p.http.Engine()
+	if refused != nil {
+		return fmt.Sprintf("%s (not %s: %v)", name, choice.IOUring, refused)
+	}
+	return name
 }
 
 // connections is the number of client connections open now.

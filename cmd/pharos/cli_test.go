@@ -74,7 +74,7 @@ func (c *control) Status(context.Context, *pharosv1.StatusRequest) (*pharosv1.St
 	return &pharosv1.StatusResponse{
 		Leader: "n1", Version: 8, Members: c.members(),
 		Node: &pharosv1.NodeStatusResponse{
-			Name: "n1", SoftwareVersion: "v0.1.0", Started: dawn, AppliedVersion: 7, ApplyError: "listener http: port 80 is taken",
+			Name: "n1", SoftwareVersion: "v0.1.0", Engine: "epoll", Started: dawn, AppliedVersion: 7, ApplyError: "listener http: port 80 is taken",
 			Connections: 12, InFlight: 3, Warnings: []string{"the disk is full"},
 			Vips: []*pharosv1.VIPStatus{
 				{Name: "web", Addresses: []string{"198.51.100.1", "2001:db8:100::1"}, Announcing: true, Since: dawn, Neighbors: []string{"tor-n1"}},

@@ -32,6 +32,7 @@ func newStatusCommand(o *options) *cobra.Command {
 func (v statusView) table(w io.Writer) {
 	row(w, "node", v.Node)
 	row(w, "software", v.SoftwareVersion)
+	row(w, "engine", v.Engine)
 	row(w, "started", clock(v.Started))
 	leader := v.Leader
 	if leader == "" {

@@ -70,6 +70,7 @@ type poolView struct {
 type statusView struct {
 	Node            string         `json:"node"`
 	SoftwareVersion string         `json:"software_version"`
+	Engine          string         `json:"engine"`
 	Started         *time.Time     `json:"started,omitempty"`
 	Leader          string         `json:"leader"`
 	Version         uint64         `json:"version"`
@@ -89,7 +90,7 @@ type statusView struct {
 func statusViewOf(s *pharosv1.StatusResponse) statusView {
 	n := s.GetNode()
 	view := statusView{
-		Node: n.GetName(), SoftwareVersion: n.GetSoftwareVersion(), Started: stamp(n.GetStarted()),
+		Node: n.GetName(), SoftwareVersion: n.GetSoftwareVersion(), Engine: n.GetEngine(), Started: stamp(n.GetStarted()),
 		Leader: s.GetLeader(), Version: s.GetVersion(), AppliedVersion: n.GetAppliedVersion(), ApplyError: n.GetApplyError(),
 		Draining: n.GetDraining(), Connections: n.GetConnections(), InFlight: n.GetInFlight(), Warnings: n.GetWarnings(),
 		VIPs: []vipView{}, Listeners: []listenerView{}, Pools: []poolView{},

@@ -29,17 +29,21 @@ var (
 
 	connections = describe("connections", "Connections of clients that are open.")
 	inFlight    = describe("in_flight", "HTTP requests and TCP connections that are being served.")
+	datagrams   = describe("udp_datagrams_total", "Datagrams, by what became of them: forwarded, or dropped: a limit is reached, no server takes them, a socket is full, or the node drains.", "fate")
+	evicted     = describe("udp_flows_evicted_total", "UDP flows that made room for others before their time.")
 	warnings    = describe("proxy_warnings", "What the proxy warns of, such as certificates that end soon: `pharos status` tells.")
 
-	listenerOpen       = describe("listener_connections", "Connections of clients that are open.", "listener")
-	listenerUp         = describe("listener_accepting", "1 while the listener accepts.", "listener")
-	listenerAccepted   = describe("listener_accepted_total", "Connections that were accepted.", "listener")
-	listenerRequests   = describe("listener_requests_total", "HTTP requests that were answered, or TCP connections that ended.", "listener")
-	listenerFailed     = describe("listener_failed_total", "Of those, what the proxy itself refused or cut.", "listener")
-	listenerHandshakes = describe("listener_handshakes_failed_total", "TLS handshakes that did not succeed.", "listener")
+	listenerOpen         = describe("listener_connections", "Connections of clients that are open.", "listener")
+	listenerUp           = describe("listener_accepting", "1 while the listener accepts.", "listener")
+	listenerAccepted     = describe("listener_accepted_total", "Connections that were accepted.", "listener")
+	listenerRequests     = describe("listener_requests_total", "HTTP requests that were answered, or TCP connections that ended.", "listener")
+	listenerFailed       = describe("listener_failed_total", "Of those, what the proxy itself refused or cut.", "listener")
+	listenerHandshakes   = describe("listener_handshakes_failed_total", "TLS handshakes that did not succeed.", "listener")
+	listenerUnintroduced = describe("listener_unintroduced_total", "Connections that were closed since they lacked a PROXY header.", "listener")
 
-	poolHealthy = describe("pool_healthy_servers", "Servers that take new work: healthy, in service, with a weight.", "pool")
-	poolTier    = describe("pool_tier", "1 for the servers that take new work now: primary, backup, fail-open or none.", "pool", "tier")
+	poolSessions = describe("pool_sessions_total", "Cookie persistence: sessions that were begun, were moved to another server, or came with a cookie of no use.", "pool", "event")
+	poolHealthy  = describe("pool_healthy_servers", "Servers that take new work: healthy, in service, with a weight.", "pool")
+	poolTier     = describe("pool_tier", "1 for the servers that take new work now: primary, backup, fail-open or none.", "pool", "tier")
 
 	serverState       = describe("server_state", "1 for the state that the server is in.", "pool", "server", "state")
 	serverWeight      = describe("server_effective_weight", "Weight with slow start taken into account; 0 while it takes no new work.", "pool", "server")
@@ -77,6 +81,9 @@ func (n *node) Collect(out chan<- prometheus.Metric) {
 	}
 	c.gauge(connections, float64(s.Proxy.Connections))
 	c.gauge(inFlight, float64(s.Proxy.InFlight))
+	c.counter(datagrams, s.Proxy.Datagrams.Forwarded, "forwarded")
+	c.counter(datagrams, s.Proxy.Datagrams.Dropped, "dropped")
+	c.counter(evicted, s.Proxy.Datagrams.Evicted)
 	c.gauge(warnings, float64(len(s.Proxy.Warnings)))
 	for _, l := range s.Proxy.Listeners {
 		c.gauge(listenerOpen, float64(l.Connections), l.Name)
@@ -85,6 +92,7 @@ func (n *node) Collect(out chan<- prometheus.Metric) {
 		c.counter(listenerRequests, l.Requests, l.Name)
 		c.counter(listenerFailed, l.Failed, l.Name)
 		c.counter(listenerHandshakes, l.Handshakes, l.Name)
+		c.counter(listenerUnintroduced, l.Unintroduced, l.Name)
 	}
 	for _, p := range s.Proxy.Pools {
 		c.pool(p)
@@ -96,6 +104,9 @@ type collection struct{ out chan<- prometheus.Metric }
 
 func (c collection) pool(p proxy.PoolStatus) {
 	c.gauge(poolHealthy, float64(p.Healthy), p.Name)
+	c.counter(poolSessions, p.Sessions.Begun, p.Name, "begun")
+	c.counter(poolSessions, p.Sessions.Moved, p.Name, "moved")
+	c.counter(poolSessions, p.Sessions.Unusable, p.Name, "unusable_cookie")
 	for _, t := range tiers {
 		c.flag(poolTier, p.Tier == t, p.Name, string(t))
 	}

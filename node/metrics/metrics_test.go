@@ -29,8 +29,9 @@ func sample() Snapshot {
 		Sessions: []bgp.SessionStatus{{Neighbor: "tor1", Established: true, Flaps: 2}},
 		Proxy: proxy.Status{
 			Connections: 5, InFlight: 3, Warnings: []string{"a certificate ends"},
-			Listeners: []proxy.ListenerStatus{{Name: "http", Accepting: true, Connections: 5, Accepted: 50, Requests: 49, Failed: 4, Handshakes: 1}},
-			Pools: []proxy.PoolStatus{{Name: "app", Healthy: 0, Tier: balance.FailOpen, Servers: []proxy.ServerStatus{{
+			Datagrams: proxy.DatagramStatus{Forwarded: 60, Dropped: 2, Evicted: 1},
+			Listeners: []proxy.ListenerStatus{{Name: "http", Accepting: true, Connections: 5, Accepted: 50, Requests: 49, Failed: 4, Handshakes: 1, Unintroduced: 8}},
+			Pools: []proxy.PoolStatus{{Name: "app", Healthy: 0, Tier: balance.FailOpen, Sessions: proxy.SessionsStatus{Begun: 9, Moved: 3, Unusable: 2}, Servers: []proxy.ServerStatus{{
 				Name: "a", State: "UNHEALTHY", EffectiveWeight: 1.5, InFlight: 3, Connections: 45, Failures: 6, EjectedUntil: time.Now().Add(time.Hour),
 			}}}},
 		},

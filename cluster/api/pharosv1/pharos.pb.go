@@ -755,6 +755,7 @@ type NodeStatusResponse struct {
 	Warnings        []string               `protobuf:"bytes,13,rep,name=warnings,proto3" json:"warnings,omitempty"` // a full disk, a clock far off, ...
 	HasLeader       bool                   `protobuf:"varint,14,opt,name=has_leader,json=hasLeader,proto3" json:"has_leader,omitempty"`
 	Revision        uint64                 `protobuf:"varint,15,opt,name=revision,proto3" json:"revision,omitempty"` // that runs here
+	Engine          string                 `protobuf:"bytes,16,opt,name=engine,proto3" json:"engine,omitempty"`      // that moves the bytes: epoll or io_uring, and why not io_uring
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -892,6 +893,13 @@ func (x *NodeStatusResponse) GetRevision() uint64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *NodeStatusResponse) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
 }
 
 type Reason struct {
@@ -3110,7 +3118,7 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\amembers\x18\x02 \x03(\v2\x11.pharos.v1.MemberR\amembers\x12\x16\n" +
 	"\x06leader\x18\x03 \x01(\tR\x06leader\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\"\x13\n" +
-	"\x11NodeStatusRequest\"\xcb\x04\n" +
+	"\x11NodeStatusRequest\"\xe3\x04\n" +
 	"\x12NodeStatusResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12)\n" +
 	"\x10software_version\x18\x02 \x01(\tR\x0fsoftwareVersion\x124\n" +
@@ -3129,7 +3137,8 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\bwarnings\x18\r \x03(\tR\bwarnings\x12\x1d\n" +
 	"\n" +
 	"has_leader\x18\x0e \x01(\bR\thasLeader\x12\x1a\n" +
-	"\brevision\x18\x0f \x01(\x04R\brevision\"h\n" +
+	"\brevision\x18\x0f \x01(\x04R\brevision\x12\x16\n" +
+	"\x06engine\x18\x10 \x01(\tR\x06engine\"h\n" +
 	"\x06Reason\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
