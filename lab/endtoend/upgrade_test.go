@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,6 +36,7 @@ func TestUpgradesUnderLoad(t *testing.T) {
 	routes := s.watchRoutes()
 	held := s.hold(6)
 	load := s.startLoad()
+	var slow func() error
 	changes, upgrades := 0, 0
 	for (load.answered.Load() < loadRequests || changes < loadChanges || upgrades < loadUpgrades) && !t.Failed() {
 		// Progress is the clock, so that a slow machine has the same test.
@@ -42,6 +44,9 @@ func TestUpgradesUnderLoad(t *testing.T) {
 		case done >= int64(upgrades)*loadRequests/loadUpgrades+loadRequests/20 && upgrades < loadUpgrades:
 			node := []string{"n1", "n2", "n3"}[upgrades%3]
 			upgrades++
+			if slow == nil {
+				slow = s.askSlowly(6)
+			}
 			t.Logf("%d requests: upgrade %d, of %s: %s", done, upgrades, node, strings.TrimSpace(s.must(node, "pharos", "upgrade")))
 		case done >= int64(changes)*loadRequests/loadChanges && changes < loadChanges:
 			changes++
@@ -60,6 +65,12 @@ func TestUpgradesUnderLoad(t *testing.T) {
 	took := load.stop()
 	t.Logf("%d requests (%d on new connections) in %s, %d failed; %d changes, %d upgrades",
 		load.answered.Load(), load.fresh.Load(), took.Round(time.Millisecond), load.failed.Load(), changes, upgrades)
+	if slow == nil {
+		t.Fatal("not one upgrade was begun")
+	}
+	if err := slow(); err != nil {
+		t.Errorf("an answer that took longer than the first upgrade: %v", err)
+	}
 	for i, c := range held {
 		if err := echo(c); err != nil {
 			t.Errorf("connection %d, held since before the first upgrade: %v", i, err)
@@ -218,6 +229,35 @@ func ask(client *http.Client) error {
 		return fmt.Errorf("%s, %q, %w", response.Status, b, err)
 	}
 	return nil
+}
+
+// askSlowly begins requests whose answers come bit by bit, over two seconds, and
+// returns when all of them have begun to come. What it gives waits for their ends.
+func (s *site) askSlowly(n int) (await func() error) {
+	s.t.Helper()
+	results := make(chan error, n)
+	for range n {
+		client := &http.Client{Transport: &http.Transport{DialContext: s.dialFromClient}, Timeout: patience}
+		response, err := client.Get(vip4 + "slow?ms=2000&stream=1")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		go func() {
+			defer client.CloseIdleConnections()
+			defer response.Body.Close()
+			b, err := io.ReadAll(response.Body)
+			if err == nil && !bytes.Contains(b, []byte(`"backend"`)) {
+				err = fmt.Errorf("it ends too early: %q", b)
+			}
+			results <- err
+		}()
+	}
+	return func() (err error) {
+		for range n {
+			err = errors.Join(err, <-results)
+		}
+		return err
+	}
 }
 
 // hold opens TCP connections that stay.
