@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	cryptotls "crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -54,24 +55,27 @@ func succeed(t *testing.T, p *Proxy, config Config) (next *Proxy, end func()) {
 }
 
 // load asks without a pause until stop is called: on kept connections, on a new
-// one for each request, and by HTTP/2. It sends what no client sends again, so
-// that every failure is seen.
-func load(t *testing.T, address string, clients int) (stop func(), answered *atomic.Int64) {
+// one for each request, and by HTTP/2; over TLS if it is given how. It sends
+// what no client sends again, so that every failure is seen.
+func load(t *testing.T, address string, clients int, secure *cryptotls.Config) (stop func(), answered *atomic.Int64) {
 	t.Helper()
 	answered = new(atomic.Int64)
+	url := "http://" + address + "/"
+	if secure != nil {
+		url = "https://" + address + "/"
+	}
 	var ended atomic.Bool
 	var running sync.WaitGroup
 	for i := range clients {
 		running.Go(func() {
-			tr := &http.Transport{DisableKeepAlives: i%3 == 0}
-			if i%3 == 1 {
-				tr.Protocols = new(http.Protocols)
-				tr.Protocols.SetUnencryptedHTTP2(true)
-			}
+			tr := &http.Transport{DisableKeepAlives: i%3 == 0, TLSClientConfig: secure.Clone(), Protocols: new(http.Protocols)}
+			tr.Protocols.SetHTTP1(i%3 != 1)
+			tr.Protocols.SetHTTP2(i%3 == 1 && secure != nil)
+			tr.Protocols.SetUnencryptedHTTP2(i%3 == 1 && secure == nil)
 			defer tr.CloseIdleConnections()
 			c := &http.Client{Transport: tr, Timeout: patience}
 			for !ended.Load() {
-				res, err := c.Post("http://"+address+"/", "text/plain", strings.NewReader("once"))
+				res, err := c.Post(url, "text/plain", strings.NewReader("once"))
 				if err != nil {
 					t.Errorf("after %d answers: %v", answered.Load(), err)
 					return
@@ -90,28 +94,37 @@ func load(t *testing.T, address string, clients int) (stop func(), answered *ato
 }
 
 func TestSuccessorsTakeOverUnderLoadWithoutAFailure(t *testing.T) {
-	config := oneListener(HTTP, Server{Name: "a", Address: webServer(t, named("a")), Weight: 1})
-	config.Listeners[0].Addresses[0] = deadAddress(t)
-	address := config.Listeners[0].Addresses[0].String()
-	p, end := unstarted(t)
-	if err := p.Apply(t.Context(), config); err != nil {
-		t.Fatal(err)
+	plain := oneListener(HTTP, Server{Name: "a", Address: webServer(t, named("a")), Weight: 1})
+	secure := oneHTTPS(t, named("a"))
+	for _, tt := range []struct {
+		name   string
+		config Config
+		client *cryptotls.Config
+	}{{"HTTP", plain, nil}, {"HTTPS", secure, trusting(secure)}} {
+		t.Run(tt.name, func(t *testing.T) {
+			config := tt.config
+			config.Listeners[0].Addresses[0] = deadAddress(t)
+			p, end := unstarted(t)
+			if err := p.Apply(t.Context(), config); err != nil {
+				t.Fatal(err)
+			}
+			stop, answered := load(t, config.Listeners[0].Addresses[0].String(), 9, tt.client)
+			for round := range 10 {
+				before := answered.Load()
+				eventually(t, fmt.Sprintf("200 answers before succession %d", round), func() bool { return answered.Load() > before+200 })
+				next, endNext := succeed(t, p, config)
+				if report := p.Retire(t.Context()); report.Cut != 0 {
+					t.Errorf("succession %d: %+v", round, report)
+				}
+				end()
+				p, end = next, endNext
+			}
+			before := answered.Load()
+			eventually(t, "200 answers by the last one", func() bool { return answered.Load() > before+200 })
+			stop()
+			t.Logf("%d requests over 10 successions", answered.Load())
+		})
 	}
-	stop, answered := load(t, address, 9)
-	for round := range 10 {
-		before := answered.Load()
-		eventually(t, fmt.Sprintf("200 answers before succession %d", round), func() bool { return answered.Load() > before+200 })
-		next, endNext := succeed(t, p, config)
-		if report := p.Retire(t.Context()); report.Cut != 0 {
-			t.Errorf("succession %d: %+v", round, report)
-		}
-		end()
-		p, end = next, endNext
-	}
-	before := answered.Load()
-	eventually(t, "200 answers by the last one", func() bool { return answered.Load() > before+200 })
-	stop()
-	t.Logf("%d requests over 10 successions", answered.Load())
 }
 
 // A connection that nobody has accepted yet is in the socket's queue, which the
