@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -229,5 +230,35 @@ func TestInheritClosesWhatIsNotUsedAndRefusesWhatIsNotASocket(t *testing.T) {
 	}
 	if after := descriptors(t); after != before {
 		t.Errorf("%d descriptors became %d", before, after)
+	}
+}
+
+// A client of UDP is served through a succession, and its flow's last answers
+// come from the old one.
+func TestUDPSocketsAreHandedOver(t *testing.T) {
+	config := oneListener(UDP, Server{Name: "a", Address: datagramsOn(t, "a"), Weight: 1})
+	config.Listeners[0].Addresses[0] = deadAddress(t)
+	config.Listeners[0].Idle = 200 * time.Millisecond
+	p, end := unstarted(t)
+	if err := p.Apply(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	c := flowTo(t, config.Listeners[0].Addresses[0].String())
+	if got := askFlow(t, c, "x"); got != "ax" {
+		t.Fatalf("answer %q", got)
+	}
+	for range 3 {
+		next, endNext := succeed(t, p, config)
+		report := make(chan DrainReport, 1)
+		go func() { report <- p.Retire(t.Context()) }()
+		eventually(t, "the old one has stopped accepting", func() bool { return !p.Status().Listeners[0].Accepting })
+		if got := askFlow(t, c, "y"); got != "ay" {
+			t.Errorf("after the succession: %q", got)
+		}
+		if r := <-report; r.Cut != 0 {
+			t.Errorf("report %+v", r)
+		}
+		end()
+		p, end = next, endNext
 	}
 }
