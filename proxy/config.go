@@ -167,7 +167,7 @@ type Server struct {
 type Status struct {
 	// Engine moves the bytes: epoll or io_uring, with the reason if io_uring was
 	// wanted and refused. Empty before Run.
-	Engine string
+	Engine      string
 	Listeners   []ListenerStatus
 	Pools       []PoolStatus
 	Connections int      // client connections open now, all listeners
