@@ -95,8 +95,11 @@ func Run(ctx context.Context, o Options) ([]Outcome, error) {
 			continue
 		}
 		out, err := b.measure(ctx, c)
+		if ctx.Err() != nil {
+			return all, ctx.Err()
+		}
 		if err != nil {
-			return all, fmt.Errorf("case %s: %w", c.name, err)
+			out.Faults = append(out.Faults, fmt.Sprintf("it could not be measured: %v", err))
 		}
 		all = append(all, out)
 	}

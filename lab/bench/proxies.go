@@ -89,7 +89,7 @@ defaults
 	if c.splice {
 		s.WriteString("  option splice-auto\n")
 	}
-	fmt.Fprintf(&s, "frontend http\n  bind %[1]s:%[2]d backlog 4096\n  bind %[1]s:%[3]d backlog 4096 ssl crt %[4]s alpn h2,http/1.1\n", vip, httpPort, httpsPort, b.tls.both)
+	fmt.Fprintf(&s, "frontend http\n  bind %[1]s:%[2]d backlog 4096\n  bind %[1]s:%[3]d backlog 4096 ssl crt %[4]s curves X25519:P-256 alpn h2,http/1.1\n", vip, httpPort, httpsPort, b.tls.both)
 	for i := range 9 {
 		fmt.Fprintf(&s, "  use_backend p%d if { path_beg /route%d/ }\n", i%3, i)
 	}
@@ -126,7 +126,7 @@ events { worker_connections %[3]d; }
 http {
   access_log %[1]s/nginx.access combined buffer=32k; keepalive_requests 1000000000; keepalive_timeout 75s;
   client_body_temp_path %[1]s/n1; proxy_temp_path %[1]s/n2; fastcgi_temp_path %[1]s/n3; uwsgi_temp_path %[1]s/n4; scgi_temp_path %[1]s/n5;
-  ssl_certificate %[4]s; ssl_certificate_key %[5]s; ssl_protocols TLSv1.2 TLSv1.3; http2_max_requests 1000000000;
+  ssl_certificate %[4]s; ssl_certificate_key %[5]s; ssl_protocols TLSv1.2 TLSv1.3; ssl_ecdh_curve X25519:prime256v1; http2_max_requests 1000000000;
 `, b.dir, c.cores, max(8000, c.idle+100), b.tls.chainFile, b.tls.keyFile)
 	for i := range 3 {
 		fmt.Fprintf(&s, "  upstream p%d {\n", i)
