@@ -53,6 +53,7 @@ type Result struct {
 	P50    time.Duration `json:"p50_ns,omitempty"`
 	P99    time.Duration `json:"p99_ns,omitempty"`
 	Memory int64         `json:"bytes_per_unit,omitempty"`
+	Units  int           `json:"units"` // in the turn
 	Failed int           `json:"failed"`
 	Why    string        `json:"why_failed,omitempty"`       // one of them
 	Ratio  float64       `json:"ratio_to_haproxy,omitempty"` // of the CPU times
@@ -174,7 +175,7 @@ func middle(proxy string, turns []Sample) Result {
 		return cmp.Or(cmp.Compare(x.PerUnit(), y.PerUnit()), cmp.Compare(x.Memory, y.Memory))
 	})
 	m := turns[len(turns)/2]
-	r := Result{Proxy: proxy, CPU: m.PerUnit(), P50: m.P50, P99: m.P99, Memory: m.Memory}
+	r := Result{Proxy: proxy, CPU: m.PerUnit(), P50: m.P50, P99: m.P99, Memory: m.Memory, Units: m.Units}
 	if m.Took > 0 {
 		r.Rate = float64(m.Units) / m.Took.Seconds()
 	}

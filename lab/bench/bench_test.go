@@ -100,7 +100,7 @@ func TestJudge(t *testing.T) {
 
 func TestTheMiddleTurnCounts(t *testing.T) {
 	got := middle("x", []Sample{{Units: 1, CPU: 9}, {Units: 2, CPU: 2, Failed: 1, Why: "a"}, {Units: 1, CPU: 5, Took: time.Second, Failed: 2}})
-	want := Result{Proxy: "x", CPU: 5, Rate: 1, Failed: 3, Why: "a"}
+	want := Result{Proxy: "x", CPU: 5, Rate: 1, Failed: 3, Why: "a", Units: 1}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -13,9 +13,8 @@ import (
 
 // hold opens connections that have had one answer each, and measures what they
 // take of the proxy's memory.
-func (b *box) hold(ctx context.Context, n int, p *process) (Sample, error) {
-	// HAProxy asks for two descriptors for each connection that it may have.
-	n = min(n, (b.files-1000)/2)
+func (b *box) hold(ctx context.Context, n int, name string, p *process) (Sample, error) {
+	n = min(n, b.idle(name))
 	var open []net.Conn
 	defer func() {
 		for _, c := range open {
@@ -49,6 +48,15 @@ func (b *box) hold(ctx context.Context, n int, p *process) (Sample, error) {
 		return Sample{}, err
 	}
 	return Sample{Units: n, Memory: (after - before) / int64(n-first)}, nil
+}
+
+// idle is how many connections a proxy can hold with the descriptors that there
+// are: HAProxy asks for two for each that it may have.
+func (b *box) idle(proxy string) int {
+	if proxy == "haproxy" {
+		return (b.files - 1000) / 2
+	}
+	return b.files - 1000
 }
 
 // idleConnection is a connection on which one request was answered.

@@ -85,7 +85,7 @@ defaults
   timeout connect 2s
   timeout client 60s
   timeout server 60s
-`, c.cores, max(7000, min(c.idle, (b.files-1000)/2)+100))
+`, c.cores, max(7000, min(c.idle, b.idle("haproxy"))+100))
 	if c.splice {
 		s.WriteString("  option splice-auto\n")
 	}

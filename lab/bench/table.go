@@ -23,7 +23,7 @@ func Print(out io.Writer, all []Outcome) error {
 			}
 			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n",
 				o.Case, r.Proxy, orDash(r.CPU > 0, "%.1f µs", float64(r.CPU)/1000), ratio, limit,
-				orDash(r.Rate > 0, "%.0f %s/s", r.Rate, o.Unit), millis(r.P50), millis(r.P99), orDash(r.Memory > 0, "%d B", r.Memory), r.Failed)
+				rate(o, r), millis(r.P50), millis(r.P99), orDash(r.Memory > 0, "%d B", r.Memory), r.Failed)
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -37,6 +37,14 @@ func Print(out io.Writer, all []Outcome) error {
 		}
 	}
 	return nil
+}
+
+// rate is the units of a second, or the number of those that were only held.
+func rate(o Outcome, r Result) string {
+	if r.Rate > 0 {
+		return fmt.Sprintf("%.0f %s/s", r.Rate, o.Unit)
+	}
+	return fmt.Sprintf("%d %s", r.Units, o.Unit)
 }
 
 func millis(d time.Duration) string {

@@ -27,7 +27,7 @@ func (b *box) turn(ctx context.Context, c benchCase, p proxy) (Sample, error) {
 		}
 	}
 	if c.idle > 0 {
-		return b.hold(ctx, c.idle, running)
+		return b.hold(ctx, c.idle, p.name, running)
 	}
 	if _, err := c.load.run(ctx, b, ours, warmUp); err != nil {
 		return Sample{}, fmt.Errorf("warm up: %w", err)
