@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/check"
+	"github.com/pharos-lb/pharos/proxy/policy"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -27,7 +28,7 @@ func TestFaultsOfChecksAndHealthHaveTheirPaths(t *testing.T) {
 	var got []string
 	err := config.Validate()
 	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-		var fault *ConfigError
+		var fault *policy.Fault
 		if !errors.As(e, &fault) || fault.Reason == "" {
 			t.Errorf("fault %v", e)
 			continue

@@ -31,11 +31,3 @@ func (e *BindError) Error() string {
 
 // Unwrap returns the system's error.
 func (e *BindError) Unwrap() error { return e.Err }
-
-// ConfigError is one fault of a Config.
-type ConfigError struct {
-	Field  string // path, such as pools[2].servers[0].weight
-	Reason string
-}
-
-func (e *ConfigError) Error() string { return e.Field + ": " + e.Reason }

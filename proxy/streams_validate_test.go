@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/policy"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -70,7 +71,7 @@ func TestValidateStreams(t *testing.T) {
 			var fields []string
 			if err := c.Validate(); err != nil {
 				for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-					var fault *ConfigError
+					var fault *policy.Fault
 					if errors.As(e, &fault) {
 						fields = append(fields, fault.Field)
 					}

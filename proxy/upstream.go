@@ -6,8 +6,8 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/pharos-lb/pharos/proxy/policy"
 	"github.com/pharos-lb/pharos/proxy/pool"
-	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
 // The values of Pool.SendProxy.
@@ -29,7 +29,7 @@ func validateUpstream(p Pool, at string, fault func(field, format string, args .
 	if p.TLS != nil {
 		if err := p.TLS.Validate(); err != nil {
 			for _, e := range joined(err) {
-				var f *tls.Fault
+				var f *policy.Fault
 				if errors.As(e, &f) {
 					fault(at+".tls."+f.Field, "%s", f.Reason)
 				}

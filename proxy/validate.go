@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/pharos-lb/pharos/proxy/policy"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 )
 
@@ -12,11 +13,11 @@ import (
 const maxWeight = 256
 
 // Validate reports every fault of the configuration at once, each as a
-// *ConfigError, joined.
+// *policy.Fault, joined.
 func (c Config) Validate() error {
 	var errs []error
 	fault := func(field, format string, args ...any) {
-		errs = append(errs, &ConfigError{Field: field, Reason: fmt.Sprintf(format, args...)})
+		errs = append(errs, &policy.Fault{Field: field, Reason: fmt.Sprintf(format, args...)})
 	}
 	pools := make(map[string]bool, len(c.Pools))
 	for i, p := range c.Pools {

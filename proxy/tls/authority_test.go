@@ -20,6 +20,8 @@ import (
 	"time"
 
 	stdtls "crypto/tls"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // keys that are slow to make are made once for all tests.
@@ -268,7 +270,7 @@ func fields(err error) (paths []string) {
 		return nil
 	}
 	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-		paths = append(paths, e.(*Fault).Field)
+		paths = append(paths, e.(*policy.Fault).Field)
 	}
 	return slices.Clip(paths)
 }

@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // minRSA is the shortest RSA key that is served, in bits: what the CA/Browser
@@ -48,7 +50,7 @@ func (e *entry) at(now time.Time) *tls.Certificate {
 	return &e.plain
 }
 
-// Validate reports every fault of the certificate, each as a *Fault. What
+// Validate reports every fault of the certificate, each as a *policy.Fault. What
 // only deserves a warning is told by [Store.Load].
 func (c Certificate) Validate() error {
 	_, err := parse(c)
@@ -67,28 +69,28 @@ func (c Certificate) sum() (sum [sha256.Size]byte) {
 
 // parse makes an entry, without a staple.
 func parse(c Certificate) (*entry, error) {
-	var f faults
+	var f policy.Faults
 	if c.Name == "" {
-		f.add("name", "is empty")
+		f.Add("name", "is empty")
 	}
 	e := &entry{name: c.Name, sum: c.sum()}
 	chain, err := parseChain(c.Chain)
 	if err != nil {
-		f.add("chain", "%v", err)
+		f.Add("chain", "%v", err)
 	}
 	key, err := parseKey(c.Key)
 	if err != nil {
-		f.add("key", "%v", err)
+		f.Add("key", "%v", err)
 	}
 	if len(chain) > 0 {
 		if e.rank, err = rank(chain[0]); err != nil {
-			f.add("chain", "%v", err)
+			f.Add("chain", "%v", err)
 		}
 		if key != nil && !matches(chain[0].PublicKey, key.Public()) {
-			f.add("key", "is not the key of the chain's first certificate (%s)", describe(chain[0]))
+			f.Add("key", "is not the key of the chain's first certificate (%s)", describe(chain[0]))
 		}
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	e.plain = tls.Certificate{PrivateKey: key, Leaf: chain[0]}

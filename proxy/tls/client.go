@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net/netip"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // Client is how the servers of one pool are spoken to.
@@ -14,23 +16,23 @@ type Client struct {
 }
 
 // Client returns what makes configurations for the servers of one pool. The
-// error joins *Faults, among them a certificate that the store does not hold.
+// error joins *policy.Fault, among them a certificate that the store does not hold.
 func (s *Store) Client(c ClientConfig) (*Client, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	var f faults
+	var f policy.Faults
 	if c.Certificate != "" && s.snapshot.Load().entries[c.Certificate] == nil {
-		f.add("certificate", "there is no certificate %q", c.Certificate)
+		f.Add("certificate", "there is no certificate %q", c.Certificate)
 	}
 	v := &Client{store: s, config: c}
 	if len(c.CA) > 0 {
 		var err error
 		if v.roots, err = parsePool(c.CA); err != nil {
-			f.add("ca", "%v", err)
+			f.Add("ca", "%v", err)
 		}
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	return v, nil

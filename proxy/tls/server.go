@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // server is how one listener speaks TLS, on whatever the store holds.
@@ -35,7 +37,7 @@ type layout struct {
 
 // Server returns a configuration for a listener. It follows the store: each
 // handshake uses the certificates and ticket keys of its moment, all of one
-// snapshot. The error joins *Faults, among them certificates that the store
+// snapshot. The error joins *policy.Fault, among them certificates that the store
 // does not hold.
 //
 // Records are of full size from the beginning (DynamicRecordSizingDisabled):
@@ -46,13 +48,13 @@ func (s *Store) Server(c ServerConfig) (*tls.Config, error) {
 		return nil, err
 	}
 	held := s.snapshot.Load()
-	var f faults
+	var f policy.Faults
 	for i, name := range c.Certificates {
 		if held.entries[name] == nil {
-			f.add(fmt.Sprintf("certificates[%d]", i), "there is no certificate %q", name)
+			f.Add(fmt.Sprintf("certificates[%d]", i), "there is no certificate %q", name)
 		}
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	v := &server{store: s, config: c, policy: c.policy(), minVersion: tls.VersionTLS12}

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // Store holds the certificates and ticket keys of a node. What it holds is an
@@ -35,7 +37,7 @@ func NewStore(now func() time.Time) *Store {
 }
 
 // Load replaces all certificates. Faults are told all at once, each as a
-// *Fault with a path such as certificates[2].key, and nothing is changed then.
+// *policy.Fault with a path such as certificates[2].key, and nothing is changed then.
 // Warnings come in the order of the certificates.
 //
 // A listener goes on to serve a certificate that Load takes away, until a
@@ -47,19 +49,19 @@ func (s *Store) Load(certificates []Certificate) ([]Warning, error) {
 	now := s.now()
 	old := s.snapshot.Load()
 	next := &snapshot{entries: make(map[string]*entry, len(certificates)), tickets: old.tickets}
-	var f faults
+	var f policy.Faults
 	var warnings []Warning
 	for i, c := range certificates {
 		at := fmt.Sprintf("certificates[%d]", i)
 		if next.entries[c.Name] != nil {
-			f.add(at+".name", "%q is used by another certificate", c.Name)
+			f.Add(at+".name", "%q is used by another certificate", c.Name)
 			continue
 		}
 		e := old.entries[c.Name]
 		if e == nil || e.sum != c.sum() {
 			var err error
 			if e, err = parse(c); err != nil {
-				f.within(at, c.Name, err)
+				within(&f, at, c.Name, err)
 				continue
 			}
 		}
@@ -69,31 +71,31 @@ func (s *Store) Load(certificates []Certificate) ([]Warning, error) {
 			warnings = append(warnings, Warning{Certificate: c.Name, Reason: reason})
 		}
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return nil, err
 	}
 	s.snapshot.Store(next)
 	return warnings, nil
 }
 
-// within adds the faults of one certificate under its path, and names it: in
-// a long list, an index alone says little.
-func (f *faults) within(at, name string, err error) {
+// within adds the faults of one certificate under its path, and names it: in a
+// long list, an index alone says little.
+func within(f *policy.Faults, at, name string, err error) {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
-		f.add(at, "%v (certificate %q)", err, name)
+		f.Add(at, "%v (certificate %q)", err, name)
 		return
 	}
 	for _, err := range joined.Unwrap() {
-		if fault, ok := err.(*Fault); ok {
-			f.add(at+"."+fault.Field, "%s (certificate %q)", fault.Reason, name)
+		if fault, ok := err.(*policy.Fault); ok {
+			f.Add(at+"."+fault.Field, "%s (certificate %q)", fault.Reason, name)
 		}
 	}
 }
 
 // SetTicketKeys replaces the keys of session tickets. The one that encrypts
 // makes tickets, all of them decrypt. Without keys, sessions are not resumed.
-// The error joins *Faults; nothing is changed then.
+// The error joins *policy.Fault; nothing is changed then.
 func (s *Store) SetTicketKeys(keys []TicketKey) error {
 	if err := ValidateTicketKeys(keys); err != nil {
 		return err

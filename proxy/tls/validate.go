@@ -8,65 +8,67 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // Validate reports every fault that shows without looking at other parts of
-// the configuration, each as a *Fault. Whether the certificates exist is
+// the configuration, each as a *policy.Fault. Whether the certificates exist is
 // checked by [Store.Server].
 func (c ServerConfig) Validate() error {
-	var f faults
+	var f policy.Faults
 	if len(c.Certificates) == 0 {
-		f.add("certificates", "is empty: a TLS listener needs at least one")
+		f.Add("certificates", "is empty: a TLS listener needs at least one")
 	}
 	for i, name := range c.Certificates {
 		if slices.Index(c.Certificates, name) < i {
-			f.add(fmt.Sprintf("certificates[%d]", i), "%q is listed twice", name)
+			f.Add(fmt.Sprintf("certificates[%d]", i), "%q is listed twice", name)
 		}
 	}
 	switch c.MinVersion {
 	case "", TLS12, TLS13:
 	default:
-		f.add("min_version", "%q is not known: use %q or %q", c.MinVersion, TLS12, TLS13)
+		f.Add("min_version", "%q is not known: use %q or %q", c.MinVersion, TLS12, TLS13)
 	}
 	c.validateCiphers(&f)
 	validateALPN(c.ALPN, &f)
 	switch c.ClientAuth {
 	case "", NoClientCert:
 		if len(c.ClientCA) > 0 {
-			f.add("client_ca", "is used with client_auth %q or %q only", OptionalClientCrt, RequireClientCert)
+			f.Add("client_ca", "is used with client_auth %q or %q only", OptionalClientCrt, RequireClientCert)
 		}
 	case OptionalClientCrt, RequireClientCert:
 		if len(c.ClientCA) == 0 {
-			f.add("client_ca", "is empty: client_auth %q needs authorities to verify certificates with", c.ClientAuth)
+			f.Add("client_ca", "is empty: client_auth %q needs authorities to verify certificates with", c.ClientAuth)
 		} else if _, err := parsePool(c.ClientCA); err != nil {
-			f.add("client_ca", "%v", err)
+			f.Add("client_ca", "%v", err)
 		}
 	default:
-		f.add("client_auth", "%q is not known: use %q, %q or %q", c.ClientAuth, NoClientCert, OptionalClientCrt, RequireClientCert)
+		f.Add("client_auth", "%q is not known: use %q, %q or %q", c.ClientAuth, NoClientCert, OptionalClientCrt, RequireClientCert)
 	}
-	return f.err()
+	return f.Err()
 }
 
-func (c ServerConfig) validateCiphers(f *faults) {
+func (c ServerConfig) validateCiphers(f *policy.Faults) {
 	if len(c.Ciphers) > 0 && c.MinVersion == TLS13 {
-		f.add("ciphers", "are of TLS 1.2, which min_version %q excludes: TLS 1.3 has no choice of ciphers", TLS13)
+		f.Add("ciphers", "are of TLS 1.2, which min_version %q excludes: TLS 1.3 has no choice of ciphers", TLS13)
 	}
 	aead := false
 	for i, name := range c.Ciphers {
 		at := fmt.Sprintf("ciphers[%d]", i)
 		if slices.Index(c.Ciphers, name) < i {
-			f.add(at, "%s is listed twice", name)
+			f.Add(at, "%s is listed twice", name)
 			continue
 		}
 		id, reason := cipherSuite(name)
 		if reason != "" {
-			f.add(at, "%s", reason)
+			f.Add(at, "%s", reason)
 		}
 		aead = aead || id != 0 && !strings.HasSuffix(name, "_CBC_SHA")
 	}
 	// RFC 9113, appendix A: clients end HTTP/2 connections over CBC.
 	if len(c.Ciphers) > 0 && !aead && slices.Contains(c.ALPN, "h2") {
-		f.add("ciphers", "has none that HTTP/2 may use (RFC 9113, appendix A), and alpn offers h2: add an AEAD one, such as %s",
+		f.Add("ciphers", "has none that HTTP/2 may use (RFC 9113, appendix A), and alpn offers h2: add an AEAD one, such as %s",
 			tls.CipherSuiteName(tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256))
 	}
 }
@@ -93,38 +95,38 @@ func cipherSuite(name string) (id uint16, reason string) {
 }
 
 // validateALPN holds protocol names to RFC 7301 section 3.1.
-func validateALPN(protocols []string, f *faults) {
+func validateALPN(protocols []string, f *policy.Faults) {
 	for i, p := range protocols {
 		at := fmt.Sprintf("alpn[%d]", i)
 		switch {
 		case p == "" || len(p) > 255:
-			f.add(at, "%q has %d bytes: 1 to 255 are allowed", p, len(p))
+			f.Add(at, "%q has %d bytes: 1 to 255 are allowed", p, len(p))
 		case slices.Index(protocols, p) < i:
-			f.add(at, "%q is listed twice", p)
+			f.Add(at, "%q is listed twice", p)
 		}
 	}
 }
 
 // Validate reports every fault that shows without looking at other parts of
-// the configuration, each as a *Fault. Whether the certificate exists is
+// the configuration, each as a *policy.Fault. Whether the certificate exists is
 // checked by [Store.Client].
 func (c ClientConfig) Validate() error {
-	var f faults
+	var f policy.Faults
 	if c.ServerName != "" {
 		if reason := notHostname(c.ServerName); reason != "" {
-			f.add("server_name", "%q %s", c.ServerName, reason)
+			f.Add("server_name", "%q %s", c.ServerName, reason)
 		}
 	}
 	if len(c.CA) > 0 {
 		if c.InsecureSkipVerify {
-			f.add("ca", "has no use with insecure_skip_verify: leave one out")
+			f.Add("ca", "has no use with insecure_skip_verify: leave one out")
 		}
 		if _, err := parsePool(c.CA); err != nil {
-			f.add("ca", "%v", err)
+			f.Add("ca", "%v", err)
 		}
 	}
 	validateALPN(c.ALPN, &f)
-	return f.err()
+	return f.Err()
 }
 
 // notHostname says why a name cannot be sent as SNI (RFC 6066 section 3): ""
@@ -157,32 +159,32 @@ func notHostname(name string) string {
 // ValidateTicketKeys reports every fault of a set of ticket keys. No keys at
 // all is valid: no session is resumed then.
 func ValidateTicketKeys(keys []TicketKey) error {
-	var f faults
+	var f policy.Faults
 	encrypt := 0
 	for i, k := range keys {
 		at := fmt.Sprintf("ticket_keys[%d]", i)
 		if k.ID == "" {
-			f.add(at+".id", "is empty")
+			f.Add(at+".id", "is empty")
 		}
 		for _, other := range keys[:i] {
 			if other.ID == k.ID && k.ID != "" {
-				f.add(at+".id", "%q is used by another key", k.ID)
+				f.Add(at+".id", "%q is used by another key", k.ID)
 			}
 			if other.Key == k.Key {
-				f.add(at+".key", "is that of %q as well", other.ID)
+				f.Add(at+".key", "is that of %q as well", other.ID)
 			}
 		}
 		if k.Key == [32]byte{} {
-			f.add(at+".key", "is all zeros")
+			f.Add(at+".key", "is all zeros")
 		}
 		if k.Encrypt {
 			encrypt++
 		}
 	}
 	if len(keys) > 0 && encrypt != 1 {
-		f.add("ticket_keys", "%d keys encrypt, want exactly 1", encrypt)
+		f.Add("ticket_keys", "%d keys encrypt, want exactly 1", encrypt)
 	}
-	return f.err()
+	return f.Err()
 }
 
 // parsePool parses authorities.

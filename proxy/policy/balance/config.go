@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // Algorithm names a way to balance. The package's doc says which one is for
@@ -70,19 +72,11 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
-// ConfigError is one fault of a Config.
-type ConfigError struct {
-	Field  string // hash_name, say
-	Reason string
-}
-
-func (e *ConfigError) Error() string { return e.Field + ": " + e.Reason }
-
-// Validate reports every fault at once, each as a *ConfigError, joined.
+// Validate reports every fault at once, each as a *policy.Fault, joined.
 func (c Config) Validate() error {
 	var errs []error
 	fault := func(field, format string, args ...any) {
-		errs = append(errs, &ConfigError{Field: field, Reason: fmt.Sprintf(format, args...)})
+		errs = append(errs, &policy.Fault{Field: field, Reason: fmt.Sprintf(format, args...)})
 	}
 	hashes, named := false, false
 	switch c.Algorithm {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 func TestValidate(t *testing.T) {
@@ -41,9 +43,9 @@ func TestValidate(t *testing.T) {
 			var got []string
 			if joined, ok := err.(interface{ Unwrap() []error }); ok {
 				for _, err := range joined.Unwrap() {
-					var fault *ConfigError
+					var fault *policy.Fault
 					if !errors.As(err, &fault) || fault.Reason == "" {
-						t.Fatalf("%v is no *ConfigError with a reason", err)
+						t.Fatalf("%v is no *policy.Fault with a reason", err)
 					}
 					got = append(got, fault.Field)
 				}

@@ -7,13 +7,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // Compile makes a table of the rules. It reports every fault at once, each as
-// a *ConfigError, joined: those of [Rule.Validate], and rules that could never
+// a *policy.Fault, joined: those of [Rule.Validate], and rules that could never
 // match since another one, which is named, asks for the same at a host.
 func Compile(rules []Rule) (*Table, error) {
-	var f faults
+	var f policy.Faults
 	for i, r := range rules {
 		r.validate(fmt.Sprintf("rules[%d].", i), &f)
 	}
@@ -25,8 +27,8 @@ func Compile(rules []Rule) (*Table, error) {
 		d.add(i, r)
 	}
 	d.checkShadowed()
-	if len(d.faults) > 0 {
-		return nil, errors.Join(d.faults...)
+	if err := d.faults.Err(); err != nil {
+		return nil, err
 	}
 	return d.table(), nil
 }
@@ -36,7 +38,7 @@ type draft struct {
 	hosts      map[string]*hostDraft   // by canonical name; "" for rules without hosts
 	taken      map[string]int          // what rules ask for at a host, and which rule does
 	conditions map[string][]*condition // by key: rules that ask for the same share them
-	faults     faults
+	faults     policy.Faults
 }
 
 // hostDraft becomes a host.
@@ -73,7 +75,7 @@ func (d *draft) add(i int, r Rule) {
 			if len(r.Hosts) > 0 {
 				at, where = fmt.Sprintf("%s.hosts[%d]", at, j), " at "+name
 			}
-			d.faults.add(at, "can never match: rules[%d] asks for the same%s, and comes first", other, where)
+			d.faults.Add(at, "can never match: rules[%d] asks for the same%s, and comes first", other, where)
 			continue
 		}
 		d.taken[key] = i
@@ -148,7 +150,7 @@ func (d *draft) checkShadowed() {
 		}
 		for _, p := range h.regexes {
 			for _, e := range p.entries {
-				d.faults.add(fmt.Sprintf("rules[%d].path", e.rule),
+				d.faults.Add(fmt.Sprintf("rules[%d].path", e.rule),
 					"can never match at %s: rules[%d], the prefix /, comes before every regex; leave its path out to make it the default", name, h.tree.prefix[i].rule)
 			}
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 func mustCompile(t testing.TB, rules []Rule) *Table {
@@ -282,7 +284,7 @@ func TestCompileRefuses(t *testing.T) {
 			}
 			var got []string
 			for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-				var c *ConfigError
+				var c *policy.Fault
 				if !errors.As(e, &c) {
 					t.Fatalf("%v is a %T", e, e)
 				}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // MaxWeight is the largest weight of a side of a Split.
@@ -21,14 +23,14 @@ type Split struct {
 }
 
 // NewSplit makes a split of sides with these weights, 0 to MaxWeight. A side
-// of weight 0 gets nothing. Faults are *ConfigError, joined.
+// of weight 0 gets nothing. Faults are *policy.Fault, joined.
 func NewSplit(weights []int) (*Split, error) {
-	var f faults
+	var f policy.Faults
 	s := &Split{ends: make([]uint64, len(weights))}
 	end := uint64(0)
 	for i, w := range weights {
 		if w < 0 || w > MaxWeight {
-			f.add(fmt.Sprintf("weights[%d]", i), "%d is not within 0 to %d", w, MaxWeight)
+			f.Add(fmt.Sprintf("weights[%d]", i), "%d is not within 0 to %d", w, MaxWeight)
 			continue
 		}
 		end += uint64(w)

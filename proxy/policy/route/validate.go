@@ -7,39 +7,26 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
-// ConfigError is one fault of a rule.
-type ConfigError struct {
-	Field  string // path, such as rules[2].headers[0].regex
-	Reason string
-}
-
-func (e *ConfigError) Error() string { return e.Field + ": " + e.Reason }
-
-// faults collects what is wrong.
-type faults []error
-
-func (f *faults) add(field, format string, args ...any) {
-	*f = append(*f, &ConfigError{Field: field, Reason: fmt.Sprintf(format, args...)})
-}
-
-// Validate reports every fault of the rule at once, each as a *ConfigError,
+// Validate reports every fault of the rule at once, each as a *policy.Fault,
 // joined.
 func (r Rule) Validate() error {
-	var f faults
+	var f policy.Faults
 	r.validate("", &f)
 	return errors.Join(f...)
 }
 
 // validate reports faults with at before each field.
-func (r Rule) validate(at string, f *faults) {
+func (r Rule) validate(at string, f *policy.Faults) {
 	for i, h := range r.Hosts {
 		at := fmt.Sprintf("%shosts[%d]", at, i)
 		if why := hostFault(h); why != "" {
-			f.add(at, "%q %s", h, why)
+			f.Add(at, "%q %s", h, why)
 		} else if j := slices.IndexFunc(r.Hosts[:i], func(o string) bool { return canonicalHost(o) == canonicalHost(h) }); j >= 0 {
-			f.add(at, "%q is listed twice", h)
+			f.Add(at, "%q is listed twice", h)
 		}
 	}
 	r.validatePath(at, f)
@@ -48,11 +35,11 @@ func (r Rule) validate(at string, f *faults) {
 		upper := strings.ToUpper(m)
 		switch {
 		case !isToken(m):
-			f.add(at, "%q is not a method: a token is (RFC 9110 section 5.6.2)", m)
+			f.Add(at, "%q is not a method: a token is (RFC 9110 section 5.6.2)", m)
 		case m != upper && slices.Contains(knownMethods, upper):
-			f.add(at, "%q never comes: methods are case-sensitive, write %s", m, upper)
+			f.Add(at, "%q never comes: methods are case-sensitive, write %s", m, upper)
 		case slices.Contains(r.Methods[:i], m):
-			f.add(at, "%q is listed twice", m)
+			f.Add(at, "%q is listed twice", m)
 		}
 	}
 	validateFields(at+"headers", r.Headers, f, isToken, strings.ToLower)
@@ -62,13 +49,13 @@ func (r Rule) validate(at string, f *faults) {
 		at := fmt.Sprintf("%ssources[%d]", at, i)
 		switch {
 		case !s.IsValid():
-			f.add(at, "is not a prefix")
+			f.Add(at, "is not a prefix")
 		case s.Addr().Is4In6():
-			f.add(at, "%v is an IPv4 network in IPv6 form: write it as IPv4", s)
+			f.Add(at, "%v is an IPv4 network in IPv6 form: write it as IPv4", s)
 		case s.Masked() != s:
-			f.add(at, "%v has bits set beyond its length: write %v", s, s.Masked())
+			f.Add(at, "%v has bits set beyond its length: write %v", s, s.Masked())
 		case slices.Contains(r.Sources[:i], s):
-			f.add(at, "%v is listed twice", s)
+			f.Add(at, "%v is listed twice", s)
 		}
 	}
 }
@@ -76,19 +63,19 @@ func (r Rule) validate(at string, f *faults) {
 // knownMethods are those of RFC 9110 section 9.3 and RFC 5789.
 var knownMethods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 
-func (r Rule) validatePath(at string, f *faults) {
+func (r Rule) validatePath(at string, f *policy.Faults) {
 	at += "path"
 	switch r.PathKind {
 	case Regex:
 		if r.Path == "" {
-			f.add(at, "is empty, and path_kind is %q", r.PathKind)
+			f.Add(at, "is empty, and path_kind is %q", r.PathKind)
 		} else if err := regexFault(r.Path); err != nil {
-			f.add(at, "%v", err)
+			f.Add(at, "%v", err)
 		}
 		return
 	case Exact:
 		if r.Path == "" {
-			f.add(at, "is empty, and path_kind is %q", r.PathKind)
+			f.Add(at, "is empty, and path_kind is %q", r.PathKind)
 			return
 		}
 	case Prefix, "":
@@ -96,11 +83,11 @@ func (r Rule) validatePath(at string, f *faults) {
 			return
 		}
 	default:
-		f.add(at+"_kind", "%q is not known: use %q, %q or %q", r.PathKind, Exact, Prefix, Regex)
+		f.Add(at+"_kind", "%q is not known: use %q, %q or %q", r.PathKind, Exact, Prefix, Regex)
 		return
 	}
 	if why := pathFault(r.Path); why != "" {
-		f.add(at, "%q %s", r.Path, why)
+		f.Add(at, "%q %s", r.Path, why)
 	}
 }
 
@@ -139,20 +126,20 @@ func asIs(s string) string { return s }
 
 // validateFields checks conditions on fields whose names are equal when their
 // canonical forms are.
-func validateFields(at string, fields []Field, f *faults, isName func(string) bool, canonical func(string) string) {
+func validateFields(at string, fields []Field, f *policy.Faults, isName func(string) bool, canonical func(string) string) {
 	for i, c := range fields {
 		at := fmt.Sprintf("%s[%d]", at, i)
 		if !isName(c.Name) {
-			f.add(at+".name", "%q is not a name", c.Name)
+			f.Add(at+".name", "%q is not a name", c.Name)
 		}
 		switch {
 		case c.Absent && (c.Value != "" || c.Regex != ""):
-			f.add(at+".absent", "goes with neither a value nor a regex")
+			f.Add(at+".absent", "goes with neither a value nor a regex")
 		case c.Value != "" && c.Regex != "":
-			f.add(at+".regex", "does not go with a value")
+			f.Add(at+".regex", "does not go with a value")
 		}
 		if err := regexFault(c.Regex); err != nil {
-			f.add(at+".regex", "%v", err)
+			f.Add(at+".regex", "%v", err)
 		}
 		for j, o := range fields[:i] {
 			if canonical(o.Name) != canonical(c.Name) {
@@ -160,9 +147,9 @@ func validateFields(at string, fields []Field, f *faults, isName func(string) bo
 			}
 			switch {
 			case o == c:
-				f.add(at, "repeats [%d]", j)
+				f.Add(at, "repeats [%d]", j)
 			case o.Absent != c.Absent, o.Value != "" && c.Value != "" && o.Value != c.Value:
-				f.add(at, "contradicts [%d], and both must match: write alternatives as a regex, or as another rule", j)
+				f.Add(at, "contradicts [%d], and both must match: write alternatives as a regex, or as another rule", j)
 			}
 		}
 	}

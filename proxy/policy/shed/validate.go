@@ -1,10 +1,10 @@
 package shed
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // Bounds of what may be configured.
@@ -19,58 +19,43 @@ const (
 	maxTable        = 10_000_000
 )
 
-// FieldError is one fault of a Config or ClientConfig.
-type FieldError struct {
-	Field  string // path below the configuration, such as adaptive.tolerance
-	Reason string
-}
-
-func (e *FieldError) Error() string { return e.Field + ": " + e.Reason }
-
-// faults collects what is wrong, so that all of it is told at once.
-type faults []error
-
-func (f *faults) add(field, format string, args ...any) {
-	*f = append(*f, &FieldError{Field: field, Reason: fmt.Sprintf(format, args...)})
-}
-
-func (f *faults) within(field string, n, least, most int) {
+func addUnless(f *policy.Faults, field string, n, least, most int) {
 	if n < least || n > most {
-		f.add(field, "%d is not within %d to %d", n, least, most)
+		f.Add(field, "%d is not within %d to %d", n, least, most)
 	}
 }
 
-// Validate reports every fault at once, each as a *FieldError, joined.
+// Validate reports every fault at once, each as a *policy.Fault, joined.
 func (c Config) Validate() error {
-	var f faults
-	f.within("max_in_flight", c.MaxInFlight, 0, maxInFlight)
-	f.within("server_max_in_flight", c.ServerMaxInFlight, 0, maxInFlight)
-	f.within("queue", c.Queue, 0, maxInFlight)
+	var f policy.Faults
+	addUnless(&f, "max_in_flight", c.MaxInFlight, 0, maxInFlight)
+	addUnless(&f, "server_max_in_flight", c.ServerMaxInFlight, 0, maxInFlight)
+	addUnless(&f, "queue", c.Queue, 0, maxInFlight)
 	if c.QueueTimeout < 0 || c.QueueTimeout > maxQueueTimeout {
-		f.add("queue_timeout", "%v is not within 0 to %v", c.QueueTimeout, maxQueueTimeout)
+		f.Add("queue_timeout", "%v is not within 0 to %v", c.QueueTimeout, maxQueueTimeout)
 	}
 	if !(c.RetryBudget <= 1) { // NaN too
-		f.add("retry_budget", "%v is not a share of at most 1", c.RetryBudget)
+		f.Add("retry_budget", "%v is not a share of at most 1", c.RetryBudget)
 	}
-	f.within("retry_min", c.RetryMin, 0, maxRetryMin)
+	addUnless(&f, "retry_min", c.RetryMin, 0, maxRetryMin)
 	if c.Adaptive != nil {
 		c.Adaptive.validate(&f, c.MaxInFlight)
 	}
-	return errors.Join(f...)
+	return f.Err()
 }
 
-func (a Adaptive) validate(f *faults, maxOfPool int) {
-	f.within("adaptive.min", a.Min, 0, maxInFlight)
-	f.within("adaptive.max", a.Max, 0, maxInFlight)
+func (a Adaptive) validate(f *policy.Faults, maxOfPool int) {
+	addUnless(f, "adaptive.min", a.Min, 0, maxInFlight)
+	addUnless(f, "adaptive.max", a.Max, 0, maxInFlight)
 	d := a.withDefaults()
 	if d.Min > d.Max {
-		f.add("adaptive.min", "%d is above the maximum, %d", d.Min, d.Max)
+		f.Add("adaptive.min", "%d is above the maximum, %d", d.Min, d.Max)
 	}
 	if maxOfPool > 0 && a.Min > maxOfPool {
-		f.add("adaptive.min", "%d is above max_in_flight, %d", a.Min, maxOfPool)
+		f.Add("adaptive.min", "%d is above max_in_flight, %d", a.Min, maxOfPool)
 	}
 	if a.Tolerance != 0 && !(a.Tolerance >= 1 && a.Tolerance <= maxTolerance) {
-		f.add("adaptive.tolerance", "%v is not within 1 to %d", a.Tolerance, maxTolerance)
+		f.Add("adaptive.tolerance", "%v is not within 1 to %d", a.Tolerance, maxTolerance)
 	}
 }
 
@@ -93,33 +78,33 @@ func (a Adaptive) withDefaults() Adaptive {
 	return a
 }
 
-// Validate reports every fault at once, each as a *FieldError, joined.
+// Validate reports every fault at once, each as a *policy.Fault, joined.
 func (c ClientConfig) Validate() error {
-	var f faults
+	var f policy.Faults
 	switch c.Key {
 	case "", ByAddress:
 		if c.Name != "" {
-			f.add("name", "%q is of no use with key %q", c.Name, ByAddress)
+			f.Add("name", "%q is of no use with key %q", c.Name, ByAddress)
 		}
 	case ByHeader, ByCookie:
 		if !isToken(c.Name) {
-			f.add("name", "%q is not the name of a field or cookie, which key %q needs", c.Name, c.Key)
+			f.Add("name", "%q is not the name of a field or cookie, which key %q needs", c.Name, c.Key)
 		}
 	default:
-		f.add("key", "%q is not known: use %q, %q or %q", c.Key, ByAddress, ByHeader, ByCookie)
+		f.Add("key", "%q is not known: use %q, %q or %q", c.Key, ByAddress, ByHeader, ByCookie)
 	}
 	switch {
 	case c.Rate == 0:
 	case !(c.Rate >= minRate && c.Rate <= maxRate):
-		f.add("rate", "%v a second is not 0 or within %v to %d", c.Rate, minRate, maxRate)
+		f.Add("rate", "%v a second is not 0 or within %v to %d", c.Rate, minRate, maxRate)
 	case c.Burst >= 0 && float64(c.WithDefaults().Burst)/c.Rate > maxRefill.Seconds():
-		f.add("burst", "%d takes more than %v to refill at %v a second", c.Burst, maxRefill, c.Rate)
+		f.Add("burst", "%d takes more than %v to refill at %v a second", c.Burst, maxRefill, c.Rate)
 	}
-	f.within("burst", c.Burst, 0, maxInFlight)
-	f.within("connections", c.Connections, 0, maxConnections)
-	f.within("prefix_v6", c.PrefixV6, 0, 128)
-	f.within("table", c.Table, 0, maxTable)
-	return errors.Join(f...)
+	addUnless(&f, "burst", c.Burst, 0, maxInFlight)
+	addUnless(&f, "connections", c.Connections, 0, maxConnections)
+	addUnless(&f, "prefix_v6", c.PrefixV6, 0, 128)
+	addUnless(&f, "table", c.Table, 0, maxTable)
+	return f.Err()
 }
 
 // WithDefaults returns c with the defaults in place of what was left at zero.

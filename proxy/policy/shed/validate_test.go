@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // fields returns the fields of the faults in err, in order.
@@ -22,9 +24,9 @@ func fields(t *testing.T, err error) []string {
 	}
 	var fields []string
 	for _, e := range joined.Unwrap() {
-		var fe *FieldError
+		var fe *policy.Fault
 		if !errors.As(e, &fe) {
-			t.Fatalf("%T is not a *FieldError", e)
+			t.Fatalf("%T is not a *policy.Fault", e)
 		}
 		fields = append(fields, fe.Field)
 	}

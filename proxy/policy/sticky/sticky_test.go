@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
 
 // request is a policy.Request with one cookie.
@@ -384,7 +386,7 @@ func TestConfigRefused(t *testing.T) {
 			}
 			var got []string
 			for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
-				var c *ConfigError
+				var c *policy.Fault
 				if !errors.As(e, &c) {
 					t.Fatalf("%v is a %T", e, e)
 				}

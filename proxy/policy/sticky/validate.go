@@ -5,15 +5,9 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/policy"
 )
-
-// ConfigError is one fault of a Config.
-type ConfigError struct {
-	Field  string // such as max_idle
-	Reason string
-}
-
-func (e *ConfigError) Error() string { return e.Field + ": " + e.Reason }
 
 // maxName is the length of the longest name of a cookie, and maxAttribute of
 // the longest Domain or Path: a browser keeps about 4 KiB a cookie in all.
@@ -23,7 +17,7 @@ const (
 )
 
 // Validate reports every fault of the configuration at once, each as a
-// *ConfigError, joined.
+// *policy.Fault, joined.
 func (c Config) Validate() error {
 	var errs []error
 	for _, f := range c.Faults() {
@@ -33,10 +27,10 @@ func (c Config) Validate() error {
 }
 
 // Faults are what Validate reports, one by one.
-func (c Config) Faults() []*ConfigError {
-	var faults []*ConfigError
+func (c Config) Faults() []*policy.Fault {
+	var faults []*policy.Fault
 	fault := func(field, format string, args ...any) {
-		faults = append(faults, &ConfigError{Field: field, Reason: fmt.Sprintf(format, args...)})
+		faults = append(faults, &policy.Fault{Field: field, Reason: fmt.Sprintf(format, args...)})
 	}
 	switch {
 	case !every(c.Name, isToken):
