@@ -15,7 +15,7 @@ import (
 // all below it.
 func mayImport() map[string][]string {
 	return map[string][]string{
-		"cmd":     {"node", "cluster/api", "cluster/registry", "lab"}, // the registry: what `get` prints
+		"cmd":     {"node", "cluster/api", "lab"},
 		"node":    {"cluster", "bgp", "vip", "proxy"},
 		"bgp":     nil,
 		"vip":     nil,
