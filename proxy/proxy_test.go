@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -45,6 +46,7 @@ func start(t *testing.T, config Config) *Proxy {
 func startWith(t *testing.T, opts Options, config Config) *Proxy {
 	t.Helper()
 	before := descriptors(t)
+	_, others := running.LoadOrStore(t, true)
 	p, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +64,10 @@ func startWith(t *testing.T, opts Options, config Config) *Proxy {
 		case <-time.After(patience):
 			t.Fatal("Run did not return after its context ended")
 		}
+		if others {
+			return // the first one, which ends last, looks for all
+		}
+		running.Delete(t)
 		eventually(t, "descriptors closed", func() bool { return descriptors(t) <= before })
 	})
 	if err := p.Apply(t.Context(), config); err != nil {
@@ -69,6 +75,9 @@ func startWith(t *testing.T, opts Options, config Config) *Proxy {
 	}
 	return p
 }
+
+// running are the tests that have a proxy.
+var running sync.Map // *testing.T -> true
 
 // descriptors counts this process's sockets, the ones that leak.
 func descriptors(t *testing.T) int {
