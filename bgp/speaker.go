@@ -192,7 +192,8 @@ func (s *Speaker) reconcile(ctx context.Context, state State) error {
 	kept := map[*session][]Route{}
 	for _, n := range state.Neighbors {
 		p := paramsOf(state, n)
-		if old := current[n.Name]; old != nil && old.params == p {
+		if old := current[n.Name]; old != nil && old.params.sameSession(p) {
+			old.connectRetry.Store(int64(p.connectRetry))
 			next = append(next, old)
 			kept[old] = n.Routes
 			continue
