@@ -90,12 +90,16 @@ func describePool(p proxy.PoolStatus) *pharosv1.PoolStatus {
 }
 
 // ready says that the node does all that the configuration asks of it: it runs
-// the newest it knows of, and every VIP is announced on at least one session.
+// the newest it knows of, and every VIP that selects it is announced on at
+// least one session.
 func ready(s *pharosv1.NodeStatusResponse) bool {
 	if s.Draining || s.ApplyError != "" || s.AppliedVersion == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(s.Vips, func(v *pharosv1.VIPStatus) bool { return !v.Announcing || len(v.Neighbors) == 0 })
+	return !slices.ContainsFunc(s.Vips, func(v *pharosv1.VIPStatus) bool {
+		elsewhere := slices.ContainsFunc(v.Reasons, func(r *pharosv1.Reason) bool { return r.Code == string(ReasonNotSelected) })
+		return !elsewhere && (!v.Announcing || len(v.Neighbors) == 0)
+	})
 }
 
 func texts[T interface{ String() string }](values []T) []string {
