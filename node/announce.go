@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/cluster/registry"
 )
 
@@ -106,4 +107,39 @@ func (a *announcement) see(s bgp.SessionStatus) {
 	default:
 		add(ReasonPending, "the session is up, and the UPDATE is not sent yet")
 	}
+}
+
+// describeRouting puts a node's sessions and announcements into the API's words.
+func describeRouting(v *View, self Config, sessions []bgp.SessionStatus) *pharosv1.NodeRoutingResponse {
+	out := &pharosv1.NodeRoutingResponse{Node: self.Name}
+	for _, s := range sessions {
+		out.Sessions = append(out.Sessions, describeSession(s, v.Config.Neighbors))
+	}
+	for _, a := range announcements(v.Config, self, v.Gates, v.Handed, sessions) {
+		out.Announcements = append(out.Announcements, a.describe(v.Config.Neighbors))
+	}
+	return out
+}
+
+// describe puts an announcement into the API's words.
+func (a announcement) describe(neighbors []registry.Neighbor) *pharosv1.Announcement {
+	r := a.route
+	out := &pharosv1.Announcement{
+		Vip: a.vip, Neighbor: a.neighbor, Prefix: r.Prefix.String(), Announced: a.announced, Reasons: describeReasons(a.reasons),
+	}
+	if !r.NextHop.IsValid() {
+		return out
+	}
+	out.NextHop, out.Med, out.LocalPreference = r.NextHop.String(), r.MED, r.LocalPref
+	for _, c := range r.Communities {
+		out.Communities = append(out.Communities, registry.FormatCommunity(c))
+	}
+	for _, c := range r.LargeCommunities {
+		out.LargeCommunities = append(out.LargeCommunities, fmt.Sprintf("%d:%d:%d", c.ASN, c.Function, c.Value))
+	}
+	i := slices.IndexFunc(neighbors, func(n registry.Neighbor) bool { return n.Name == a.neighbor })
+	if i >= 0 && neighbors[i].ASN != neighbors[i].LocalASN {
+		out.AsPath = slices.Repeat([]uint32{neighbors[i].LocalASN}, 1+r.Prepend)
+	}
+	return out
 }

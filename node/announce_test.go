@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/cluster/registry"
 )
 
@@ -143,5 +145,43 @@ func TestAnnouncementsShowWhatTheSpeakerWasGiven(t *testing.T) {
 	// Without it, the gate speaks.
 	if got := announcements(c, self, draining, nil, sessions)[i]; len(got.reasons) != 2 || got.reasons[1].Code != ReasonWithdrawing {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestAnnouncementsInTheAPIsWords(t *testing.T) {
+	c := sample()
+	c.Neighbors[1].ASN, c.Neighbors[1].LocalPreference = 65010, ptr(uint32(7))
+	c.VIPs[0].Communities = []string{"65535:0", "65010:1"}
+	c.VIPs[0].LargeCommunities = []string{"4200000001:1:2"}
+	v := &View{Config: c, Gates: map[string]Gate{"web": {Open: true}, "dns": {Reasons: []Reason{{Code: ReasonDraining, Message: "m"}}}}}
+	sessions := []bgp.SessionStatus{{Neighbor: "tor1", Established: true, State: "established", Announced: []netip.Prefix{netip.MustParsePrefix("198.51.100.1/32")}}}
+	got := describeRouting(v, Config{Name: "n1", Addresses: addrs("10.0.1.2")}, sessions)
+	want := &pharosv1.NodeRoutingResponse{
+		Node:     "n1",
+		Sessions: []*pharosv1.SessionStatus{{Neighbor: "tor1", Address: "10.0.1.1", Asn: 65000, State: "established", Announced: []string{"198.51.100.1/32"}}},
+		Announcements: []*pharosv1.Announcement{
+			{
+				Vip: "web", Neighbor: "tor1", Prefix: "198.51.100.1/32", Announced: true, NextHop: "10.0.1.2", AsPath: []uint32{65010, 65010, 65010}, Med: ptr(uint32(50)),
+				Communities: []string{"65010:1", "graceful-shutdown"}, LargeCommunities: []string{"4200000001:1:2"},
+			},
+			{Vip: "web", Neighbor: "tor1", Prefix: "2001:db8:100::1/128", Reasons: []*pharosv1.Reason{{Code: "no_next_hop", Message: "this node has no address of the family of 2001:db8:100::1 to be the next hop"}}},
+			{
+				Vip: "web", Neighbor: "tor2", Prefix: "198.51.100.1/32", NextHop: "10.9.0.7", LocalPreference: ptr(uint32(7)),
+				Communities: []string{"graceful-shutdown", "65010:1"}, LargeCommunities: []string{"4200000001:1:2"},
+				Reasons: []*pharosv1.Reason{{Code: "session_down", Message: "there is no session with it yet"}},
+			},
+			{Vip: "web", Neighbor: "tor2", Prefix: "2001:db8:100::1/128", Reasons: []*pharosv1.Reason{{Code: "no_next_hop", Message: "this node has no address of the family of 2001:db8:100::1 to be the next hop"}}},
+			{
+				Vip: "dns", Neighbor: "tor1", Prefix: "198.51.100.2/32", NextHop: "10.0.1.2", AsPath: []uint32{65010, 65010, 65010}, Med: ptr(uint32(50)),
+				Communities: []string{"65010:1"}, Reasons: []*pharosv1.Reason{{Code: "draining", Message: "m"}},
+			},
+			{
+				Vip: "dns", Neighbor: "tor2", Prefix: "198.51.100.2/32", NextHop: "10.9.0.7", LocalPreference: ptr(uint32(7)),
+				Reasons: []*pharosv1.Reason{{Code: "draining", Message: "m"}},
+			},
+		},
+	}
+	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

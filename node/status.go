@@ -64,14 +64,20 @@ func describeSession(s bgp.SessionStatus, neighbors []registry.Neighbor) *pharos
 
 func describeVIP(vip registry.VIP, g Gate, sessions []bgp.SessionStatus) *pharosv1.VIPStatus {
 	out := &pharosv1.VIPStatus{Name: vip.Name, Addresses: texts(vip.Addresses), Announcing: g.Open, Since: stamp(g.Since)}
-	for _, r := range g.Reasons {
-		out.Reasons = append(out.Reasons, &pharosv1.Reason{Code: string(r.Code), Message: r.Message, Since: stamp(r.Since)})
-	}
+	out.Reasons = describeReasons(g.Reasons)
 	for _, s := range sessions {
 		carries := slices.ContainsFunc(s.Announced, func(p netip.Prefix) bool { return slices.Contains(vip.Addresses, p.Addr()) })
 		if s.Established && carries {
 			out.Neighbors = append(out.Neighbors, s.Neighbor)
 		}
+	}
+	return out
+}
+
+func describeReasons(reasons []Reason) []*pharosv1.Reason {
+	var out []*pharosv1.Reason
+	for _, r := range reasons {
+		out = append(out, &pharosv1.Reason{Code: string(r.Code), Message: r.Message, Since: stamp(r.Since)})
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -27,6 +28,17 @@ func ParseCommunity(s string) (uint32, bool) {
 		return 0, false
 	}
 	return parts[0]<<16 | parts[1], true
+}
+
+// FormatCommunity writes a community as ParseCommunity reads it, by its name if
+// it has one.
+func FormatCommunity(c uint32) string {
+	for name, known := range wellKnown {
+		if c == known {
+			return name
+		}
+	}
+	return fmt.Sprintf("%d:%d", c>>16, c&0xffff)
 }
 
 // ParseLargeCommunity reads a large community as a configuration has it:
