@@ -186,6 +186,8 @@ func TestInvalidStateChangesNothing(t *testing.T) {
 	s := startSpeaker(t)
 	reconcile(t, s, state(r.neighbor("one", route(vip4, "10.0.1.2"))))
 	r.accept().awaitPrefixes([]string{vip4}, nil)
+	// The router may have read the UPDATE before the speaker notes that it was sent.
+	awaitStatus(t, s, "one", "announcement", func(st SessionStatus) bool { return len(st.Announced) == 1 })
 	before := s.Status()
 	bad := r.neighbor("one")
 	bad.HoldTime = time.Second
