@@ -33,8 +33,19 @@ type Route struct {
 	Prefix      netip.Prefix
 	NextHop     netip.Addr // of the prefix's family, always explicit
 	Communities []uint32   // RFC 1997
-	MED         *uint32    // nil: none is sent
-	Prepend     int        // further copies of the local ASN in front of the path
+	// LargeCommunities are for those whose ASN does not fit into two octets.
+	LargeCommunities []LargeCommunity // RFC 8092
+	MED              *uint32          // nil: none is sent
+	// LocalPref is for sessions within one AS only (RFC 4271 5.1.5), where
+	// routers prefer the highest. nil: 100.
+	LocalPref *uint32
+	Prepend   int // further copies of the local ASN in front of the path; on sessions between ASes only
+}
+
+// LargeCommunity is a community of three numbers (RFC 8092 3): the ASN that
+// gives it its meaning, and two that it is free to use.
+type LargeCommunity struct {
+	ASN, Function, Value uint32
 }
 
 // SessionStatus is what the speaker knows of one neighbor.
@@ -44,6 +55,9 @@ type SessionStatus struct {
 	State       string    // RFC 4271 8.2.2, in lower case: idle, connect, active, opensent, openconfirm, established
 	Since       time.Time // of the last change to or from established; zero if never
 	Announced   []netip.Prefix
-	LastError   string // why the session last ended or could not start; empty if never
-	Flaps       int    // times that an established session was lost
+	// Unspoken are the prefixes that the router cannot be told, since it did not
+	// negotiate their address family (RFC 4760 8). None while the session is down.
+	Unspoken  []netip.Prefix
+	LastError string // why the session last ended or could not start; empty if never
+	Flaps     int    // times that an established session was lost
 }

@@ -249,6 +249,9 @@ type path struct {
 	Community struct {
 		String string `json:"string"`
 	} `json:"community"`
+	LargeCommunity struct {
+		String string `json:"string"`
+	} `json:"largeCommunity"`
 }
 
 // paths asks FRR for the paths of one prefix.

@@ -247,8 +247,18 @@ func (e *engine) path(r Route) (*api.Path, error) {
 	if r.MED != nil {
 		attrs = append(attrs, pack(&api.MultiExitDiscAttribute{Med: *r.MED}))
 	}
+	if r.LocalPref != nil {
+		attrs = append(attrs, pack(&api.LocalPrefAttribute{LocalPref: *r.LocalPref}))
+	}
 	if len(r.Communities) > 0 {
 		attrs = append(attrs, pack(&api.CommunitiesAttribute{Communities: r.Communities}))
+	}
+	if len(r.LargeCommunities) > 0 {
+		large := make([]*api.LargeCommunity, len(r.LargeCommunities))
+		for i, c := range r.LargeCommunities {
+			large[i] = &api.LargeCommunity{GlobalAdmin: c.ASN, LocalData1: c.Function, LocalData2: c.Value}
+		}
+		attrs = append(attrs, pack(&api.LargeCommunitiesAttribute{Communities: large}))
 	}
 	return &api.Path{Family: family, Nlri: nlri, Pattrs: attrs}, err
 }

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -59,25 +60,41 @@ func plan(announced map[netip.Prefix]Route, desired []Route) []step {
 	return slices.Concat(before, withdrawals, after)
 }
 
-// canonical is r with its communities as the set they are (RFC 1997): sorted
-// and without duplicates, so that order never counts as a change, and nodes
-// with the same configuration send equal attributes, which ECMP needs.
+// canonical is r with its communities as the sets they are (RFC 1997, RFC 8092
+// 5): sorted and without duplicates, so that order never counts as a change,
+// and nodes with the same configuration send equal attributes, which ECMP needs.
 func (r Route) canonical() Route {
 	c := slices.Clone(r.Communities)
 	slices.Sort(c)
 	r.Communities = slices.Compact(c)
-	if r.MED != nil {
-		med := *r.MED
-		r.MED = &med
-	}
+	large := slices.Clone(r.LargeCommunities)
+	slices.SortFunc(large, LargeCommunity.compare)
+	r.LargeCommunities = slices.Compact(large)
+	r.MED, r.LocalPref = clone(r.MED), clone(r.LocalPref)
 	return r
+}
+
+func (c LargeCommunity) compare(o LargeCommunity) int {
+	return cmp.Or(cmp.Compare(c.ASN, o.ASN), cmp.Compare(c.Function, o.Function), cmp.Compare(c.Value, o.Value))
+}
+
+func clone(n *uint32) *uint32 {
+	if n == nil {
+		return nil
+	}
+	own := *n
+	return &own
 }
 
 // equal compares canonical routes.
 func (r Route) equal(o Route) bool {
-	sameMED := r.MED == nil && o.MED == nil || r.MED != nil && o.MED != nil && *r.MED == *o.MED
-	return r.Prefix == o.Prefix && r.NextHop == o.NextHop && r.Prepend == o.Prepend && sameMED &&
-		slices.Equal(r.Communities, o.Communities)
+	return r.Prefix == o.Prefix && r.NextHop == o.NextHop && r.Prepend == o.Prepend &&
+		same(r.MED, o.MED) && same(r.LocalPref, o.LocalPref) &&
+		slices.Equal(r.Communities, o.Communities) && slices.Equal(r.LargeCommunities, o.LargeCommunities)
+}
+
+func same(a, b *uint32) bool {
+	return a == nil && b == nil || a != nil && b != nil && *a == *b
 }
 
 func comparePrefix(a, b netip.Prefix) int {

@@ -24,6 +24,8 @@ func TestPlan(t *testing.T) {
 	six := route("2001:db8::1/128", "fd00::1")
 	with := func(r Route, change func(*Route)) Route { change(&r); return r }
 	med := func(n uint32) func(*Route) { return func(r *Route) { r.MED = &n } }
+	pref := func(n uint32) func(*Route) { return func(r *Route) { r.LocalPref = &n } }
+	large := func(c ...LargeCommunity) func(*Route) { return func(r *Route) { r.LargeCommunities = c } }
 	for _, test := range []struct {
 		name      string
 		announced []Route
@@ -43,6 +45,17 @@ func TestPlan(t *testing.T) {
 		{
 			name: "communities are a set", announced: []Route{with(a, func(r *Route) { r.Communities = []uint32{1, 2} })},
 			desired: []Route{with(a, func(r *Route) { r.Communities = []uint32{2, 1, 2} })},
+		},
+		{name: "another local preference", announced: []Route{with(a, pref(100))}, desired: []Route{with(a, pref(0))}, want: []string{"+198.51.100.1/32"}},
+		{name: "no local preference any more", announced: []Route{with(a, pref(100))}, desired: []Route{a}, want: []string{"+198.51.100.1/32"}},
+		{name: "the same local preference in another place", announced: []Route{with(a, pref(5))}, desired: []Route{with(a, pref(5))}},
+		{
+			name: "large communities are a set", announced: []Route{with(a, large(LargeCommunity{1, 2, 3}, LargeCommunity{1, 2, 4}))},
+			desired: []Route{with(a, large(LargeCommunity{1, 2, 4}, LargeCommunity{1, 2, 3}, LargeCommunity{1, 2, 4}))},
+		},
+		{
+			name: "another large community", announced: []Route{with(a, large(LargeCommunity{1, 2, 3}))},
+			desired: []Route{with(a, large(LargeCommunity{1, 3, 2}))}, want: []string{"+198.51.100.1/32"},
 		},
 		{name: "an aggregate covers before its parts go", announced: []Route{a, six}, desired: []Route{wide, b}, want: []string{"+198.51.100.0/24", "-198.51.100.1/32", "-2001:db8::1/128", "+198.51.100.2/32"}},
 		{name: "parts cover before their aggregate goes", announced: []Route{wide}, desired: []Route{a}, want: []string{"+198.51.100.1/32", "-198.51.100.0/24"}},
@@ -76,7 +89,14 @@ func TestPlanLeadsToDesired(t *testing.T) {
 					med := rapid.Uint32Range(0, 1).Draw(t, "MED")
 					r.MED = &med
 				}
+				if rapid.Bool().Draw(t, "with local preference") {
+					pref := rapid.Uint32Range(0, 1).Draw(t, "local preference")
+					r.LocalPref = &pref
+				}
 				r.Communities = rapid.SliceOfN(rapid.Uint32Range(0, 2), 0, 3).Draw(t, "communities")
+				for _, n := range rapid.SliceOfN(rapid.Uint32Range(0, 2), 0, 3).Draw(t, "large communities") {
+					r.LargeCommunities = append(r.LargeCommunities, LargeCommunity{ASN: n / 2, Value: n % 2})
+				}
 				routes = append(routes, r)
 			}
 			return routes

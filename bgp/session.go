@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,7 +23,14 @@ type params struct {
 	localASN     uint32
 	routerID     netip.Addr
 	holdTime     time.Duration
-	connectRetry time.Duration
+	connectRetry time.Duration // at first: see session.connectRetry
+}
+
+// sameSession says whether a session made of p can go on where o is wanted. How
+// soon a lost one is tried again is no affair of the router's.
+func (p params) sameSession(o params) bool {
+	p.connectRetry = o.connectRetry
+	return p == o
 }
 
 func paramsOf(s State, n Neighbor) params {
@@ -51,6 +59,8 @@ type session struct {
 
 	inherited *inheritance // of the process before; nil once taken up; run's own after start
 
+	connectRetry atomic.Int64 // the neighbor's ConnectRetry, in nanoseconds
+
 	cancel context.CancelFunc // set by start
 	done   chan struct{}      // closed when run has returned
 
@@ -66,10 +76,12 @@ type session struct {
 }
 
 func newSession(p params, e *engine, log *slog.Logger, changed func()) *session {
-	return &session{
+	s := &session{
 		params: p, engine: e, log: log, changed: changed, done: make(chan struct{}),
 		routes: map[netip.Prefix]Route{}, state: stateIdle, news: make(chan struct{}),
 	}
+	s.connectRetry.Store(int64(p.connectRetry))
+	return s
 }
 
 // start begins to hold the session; stop ends it.
@@ -125,7 +137,7 @@ func (s *session) run(ctx context.Context) {
 			s.setState(stateIdle)
 			return
 		}
-		retry = min(2*retry, s.params.connectRetry)
+		retry = min(2*retry, time.Duration(s.connectRetry.Load()))
 	}
 }
 
@@ -281,6 +293,12 @@ func (s *session) status() SessionStatus {
 	}
 	if st.Established && s.link != nil {
 		st.Announced = slices.SortedFunc(maps.Keys(s.link.observer.told), comparePrefix)
+		for p := range s.routes {
+			if !s.link.observer.negotiated(p) {
+				st.Unspoken = append(st.Unspoken, p)
+			}
+		}
+		slices.SortFunc(st.Unspoken, comparePrefix)
 	}
 	return st
 }

@@ -189,12 +189,12 @@ func (s *Speaker) reconcile(ctx context.Context, state State) error {
 
 	// What can fail comes first, while nothing has changed.
 	var next, created []*session
-	kept := map[*session][]Route{}
+	kept := map[*session]Neighbor{}
 	for _, n := range state.Neighbors {
 		p := paramsOf(state, n)
-		if old := current[n.Name]; old != nil && old.params == p {
+		if old := current[n.Name]; old != nil && old.params.sameSession(p) {
 			next = append(next, old)
-			kept[old] = n.Routes
+			kept[old] = n
 			continue
 		}
 		session, err := s.create(p, n.Routes, engines)
@@ -210,11 +210,12 @@ func (s *Speaker) reconcile(ctx context.Context, state State) error {
 	var errs []error
 	tickets := map[*session][]receipt{}
 	for _, session := range next {
-		routes, ok := kept[session]
+		n, ok := kept[session]
 		if !ok {
 			continue
 		}
-		receipts, err := session.apply(session.planTo(routes))
+		session.connectRetry.Store(int64(n.ConnectRetry))
+		receipts, err := session.apply(session.planTo(n.Routes))
 		if err != nil {
 			errs = append(errs, err)
 		}

@@ -186,6 +186,8 @@ func TestInvalidStateChangesNothing(t *testing.T) {
 	s := startSpeaker(t)
 	reconcile(t, s, state(r.neighbor("one", route(vip4, "10.0.1.2"))))
 	r.accept().awaitPrefixes([]string{vip4}, nil)
+	// The router may have read the UPDATE before the speaker notes that it was sent.
+	awaitStatus(t, s, "one", "announcement", func(st SessionStatus) bool { return len(st.Announced) == 1 })
 	before := s.Status()
 	bad := r.neighbor("one")
 	bad.HoldTime = time.Second
@@ -265,6 +267,9 @@ func TestFamilyThatTheRouterLacksIsSaidInWords(t *testing.T) {
 	reconcile(t, s, state(r.neighbor("one", route(vip6, "fd00:1::2"), route(vip4, "10.0.1.2"))))
 	r.accept().awaitPrefixes([]string{vip4}, nil)
 	st := awaitStatus(t, s, "one", "announcement", func(st SessionStatus) bool { return len(st.Announced) > 0 })
+	if len(st.Unspoken) != 1 || st.Unspoken[0] != netip.MustParsePrefix(vip6) {
+		t.Errorf("unspoken: %v", st.Unspoken)
+	}
 	if len(st.Announced) != 1 || !strings.Contains(st.LastError, "did not negotiate IPv6 unicast") {
 		t.Errorf("status: %+v", st)
 	}

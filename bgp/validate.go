@@ -149,6 +149,10 @@ func (r Route) validate(path string, n Neighbor, report func(path, format string
 		// RFC 4271 9.1.2: the router would see its own ASN and drop the route as a loop.
 		report(path+".prepend", "impossible on a session within one AS: the router would take the route for a loop")
 	}
+	if r.LocalPref != nil && n.ASN != n.LocalASN {
+		// RFC 4271 5.1.5: it must not be sent to another AS.
+		report(path+".local_pref", "is for sessions within one AS only, and the router is of AS %d, not of %d", n.ASN, n.LocalASN)
+	}
 }
 
 // endpoint is where the router listens.

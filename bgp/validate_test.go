@@ -56,6 +56,14 @@ func TestValidate(t *testing.T) {
 		{"prepend within an AS is a loop", func(s *State) {
 			s.Neighbors[0].LocalASN, s.Neighbors[0].Routes[0].Prepend = 65000, 1
 		}, []string{"neighbors[0].routes[0].prepend"}},
+		{"local preference within an AS", func(s *State) {
+			pref := uint32(200)
+			s.Neighbors[0].LocalASN, s.Neighbors[0].Routes[0].LocalPref = 65000, &pref
+		}, nil},
+		{"local preference to another AS, RFC 4271 5.1.5", func(s *State) {
+			pref := uint32(200)
+			s.Neighbors[0].Routes[1].LocalPref = &pref
+		}, []string{"neighbors[0].routes[1].local_pref"}},
 		{"all at once", func(s *State) {
 			s.RouterID = netip.Addr{}
 			s.Neighbors[0].ASN = 0

@@ -89,6 +89,10 @@ type nodeAPI struct{ n *Node }
 
 func (a nodeAPI) Status(context.Context) *pharosv1.NodeStatusResponse { return a.n.status() }
 
+func (a nodeAPI) Routing(context.Context) *pharosv1.NodeRoutingResponse {
+	return describeRouting(a.n.reconciler.View(), a.n.config, a.n.speaker.Status())
+}
+
 func (a nodeAPI) WaitApplied(ctx context.Context, revision uint64) (applied uint64, applyError string, err error) {
 	applied, failure, err := a.n.reconciler.WaitApplied(ctx, revision)
 	if failure != nil {

@@ -20,7 +20,8 @@ const (
 	ReasonNotAccepting  ReasonCode = "listener_not_bound" // a listener of the VIP does not accept
 	ReasonUnchecked     ReasonCode = "servers_unchecked"  // first health checks are still under way
 	ReasonTooFewHealthy ReasonCode = "too_few_healthy"    // below the VIP's min_healthy
-	ReasonNoNeighbor    ReasonCode = "no_neighbor"        // no neighbor names this node, or none fits a next hop
+	ReasonNoNeighbor    ReasonCode = "no_neighbor"        // of the VIP's, none names this node, or none fits a next hop
+	ReasonNotSelected   ReasonCode = "node_not_selected"  // the VIP's nodes do not name this one
 	ReasonHoldDown      ReasonCode = "hold_down"          // all is well again, but not for long enough
 )
 
@@ -44,6 +45,7 @@ type Observation struct {
 	MinHealthy   int      // the VIP's min_healthy
 	Short        []string // its pools with fewer healthy servers than MinHealthy
 	NextHops     int      // neighbor and address pairs that it could be announced to
+	NotSelected  bool     // the VIP's nodes do not name this one
 }
 
 // Hold-downs: a gate that closed for a fault opens again only after all has
@@ -163,8 +165,11 @@ func (o Observation) causes(open bool) (causes []Reason, fault bool) {
 	if len(o.Short) > 0 && (open || len(o.Unchecked) == 0) {
 		add(ReasonTooFewHealthy, true, "pool %s: fewer than %d healthy servers", strings.Join(o.Short, ", "), o.MinHealthy)
 	}
-	if o.NextHops == 0 {
-		add(ReasonNoNeighbor, false, "no neighbor names this node, or it has no address of the VIP's family to be the next hop")
+	switch {
+	case o.NotSelected:
+		add(ReasonNotSelected, false, notSelectedMessage)
+	case o.NextHops == 0:
+		add(ReasonNoNeighbor, false, "none of the VIP's neighbors names this node, or it has no address of the VIP's family to be the next hop")
 	}
 	return causes, fault
 }

@@ -35,6 +35,7 @@ func TestGateRefusesWithATypedReason(t *testing.T) {
 		{"listener lost", func(o *Observation) { o.NotAccepting = []string{"web"} }, []ReasonCode{ReasonNotAccepting}, []ReasonCode{ReasonNotAccepting}},
 		{"unchecked servers do not close an open gate", func(o *Observation) { o.Unchecked = []string{"p"} }, []ReasonCode{ReasonUnchecked}, nil},
 		{"too few healthy", func(o *Observation) { o.Short, o.MinHealthy = []string{"p"}, 2 }, []ReasonCode{ReasonTooFewHealthy}, []ReasonCode{ReasonTooFewHealthy}},
+		{"node not selected", func(o *Observation) { o.NotSelected, o.NextHops = true, 0 }, []ReasonCode{ReasonNotSelected}, []ReasonCode{ReasonNotSelected}},
 		{"no neighbor", func(o *Observation) { o.NextHops = 0 }, []ReasonCode{ReasonNoNeighbor}, []ReasonCode{ReasonNoNeighbor}},
 		{
 			"every cause is named",

@@ -101,6 +101,7 @@ type View struct {
 	Config         registry.Config
 	Desired        fsm.Desired     // all that runs
 	Gates          map[string]Gate // by VIP
+	Handed         *bgp.State      // what the speaker was last given; nil: nothing, or that failed
 	Draining       bool
 	Drained        bool
 	Warnings       []string
@@ -395,6 +396,7 @@ func (r *reconciler) observe(v registry.VIP, status proxy.Status) Observation {
 	o := Observation{
 		Applied: true, Stopping: r.stopping, Draining: r.draining,
 		MinHealthy: v.MinHealthy, NextHops: nextHops(r.running.Snapshot.Config, r.self, v),
+		NotSelected: !v.SelectsNode(r.self.Name),
 	}
 	for _, a := range v.Addresses {
 		if text, ok := r.vipError[a]; ok {
@@ -464,7 +466,7 @@ func (r *reconciler) handOver(ctx context.Context, state bgp.State) {
 func (r *reconciler) publish() {
 	v := &View{
 		Draining: r.draining, Drained: r.drained, Failure: r.failure,
-		Gates: r.gates, replaced: make(chan struct{}),
+		Gates: r.gates, Handed: r.lastBGP, replaced: make(chan struct{}),
 	}
 	if r.running != nil {
 		v.Version, v.Revision, v.Applied = r.running.Snapshot.Version, r.running.Revision, true

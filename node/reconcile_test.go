@@ -224,6 +224,36 @@ func TestAddressBeforeListenerBeforeAnnouncement(t *testing.T) {
 	})
 }
 
+// A VIP that other nodes are to announce is withdrawn, and served on: its address
+// and listeners stay, for what the router sends until it has converged.
+func TestSelectorsMoveAnnouncementsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newParts()
+		r := reconcilerFor(t, p, false)
+		r.Offer(oneVIP(1, "a", "b"))
+		p.take()
+		for version, step := range []struct {
+			name   string
+			change func(*registry.VIP)
+			want   string
+			reason ReasonCode
+		}{
+			{"other nodes", func(v *registry.VIP) { v.Nodes = []string{"n2", "n3"} }, "announce [198.51.100.2/32]", ReasonNotSelected},
+			{"this node too", func(v *registry.VIP) { v.Nodes = []string{"n1", "n2"} }, "announce [198.51.100.1/32 198.51.100.2/32]", ""},
+			{"other neighbors", func(v *registry.VIP) { v.Neighbors = []string{"elsewhere"} }, "announce [198.51.100.2/32]", ReasonNoNeighbor},
+			{"its neighbor", func(v *registry.VIP) { v.Neighbors = []string{"tor"} }, "announce [198.51.100.1/32 198.51.100.2/32]", ""},
+		} {
+			desired := oneVIP(uint64(2+version), "a", "b")
+			step.change(&desired.Snapshot.Config.VIPs[0])
+			r.Offer(desired)
+			wantJournal(t, p, "listen [http-a http-b]", step.want)
+			if g := r.View().Gates["a"]; step.reason == "" && !g.Open || step.reason != "" && !slices.Equal(reasonCodes(g), []ReasonCode{step.reason}) {
+				t.Errorf("%s: %+v", step.name, g)
+			}
+		}
+	})
+}
+
 // A node that starts has its last configuration from disk, and then reads its
 // log from an older state on, maybe before the reconciler has looked.
 func TestTheNewestOfWhatIsOfferedIsAdopted(t *testing.T) {

@@ -64,14 +64,20 @@ func describeSession(s bgp.SessionStatus, neighbors []registry.Neighbor) *pharos
 
 func describeVIP(vip registry.VIP, g Gate, sessions []bgp.SessionStatus) *pharosv1.VIPStatus {
 	out := &pharosv1.VIPStatus{Name: vip.Name, Addresses: texts(vip.Addresses), Announcing: g.Open, Since: stamp(g.Since)}
-	for _, r := range g.Reasons {
-		out.Reasons = append(out.Reasons, &pharosv1.Reason{Code: string(r.Code), Message: r.Message, Since: stamp(r.Since)})
-	}
+	out.Reasons = describeReasons(g.Reasons)
 	for _, s := range sessions {
 		carries := slices.ContainsFunc(s.Announced, func(p netip.Prefix) bool { return slices.Contains(vip.Addresses, p.Addr()) })
 		if s.Established && carries {
 			out.Neighbors = append(out.Neighbors, s.Neighbor)
 		}
+	}
+	return out
+}
+
+func describeReasons(reasons []Reason) []*pharosv1.Reason {
+	var out []*pharosv1.Reason
+	for _, r := range reasons {
+		out = append(out, &pharosv1.Reason{Code: string(r.Code), Message: r.Message, Since: stamp(r.Since)})
 	}
 	return out
 }
@@ -90,12 +96,16 @@ func describePool(p proxy.PoolStatus) *pharosv1.PoolStatus {
 }
 
 // ready says that the node does all that the configuration asks of it: it runs
-// the newest it knows of, and every VIP is announced on at least one session.
+// the newest it knows of, and every VIP that selects it is announced on at
+// least one session.
 func ready(s *pharosv1.NodeStatusResponse) bool {
 	if s.Draining || s.ApplyError != "" || s.AppliedVersion == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(s.Vips, func(v *pharosv1.VIPStatus) bool { return !v.Announcing || len(v.Neighbors) == 0 })
+	return !slices.ContainsFunc(s.Vips, func(v *pharosv1.VIPStatus) bool {
+		elsewhere := slices.ContainsFunc(v.Reasons, func(r *pharosv1.Reason) bool { return r.Code == string(ReasonNotSelected) })
+		return !elsewhere && (!v.Announcing || len(v.Neighbors) == 0)
+	})
 }
 
 func texts[T interface{ String() string }](values []T) []string {

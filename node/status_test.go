@@ -35,6 +35,10 @@ func TestDescribeNamesTheSessionsThatCarryAVIP(t *testing.T) {
 	if ready(got) {
 		t.Error("ready though b is not announced")
 	}
+	got.Vips[1].Reasons[0].Code = string(ReasonNotSelected)
+	if !ready(got) {
+		t.Error("not ready though b is for other nodes to announce")
+	}
 	got.Vips = got.Vips[:1]
 	if !ready(got) {
 		t.Error("not ready though all is announced")

@@ -1,13 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/registry"
@@ -41,24 +40,54 @@ func bgpState(c registry.Config, self Config, open func(vip string) bool) (bgp.S
 			if v.Mode != registry.ModeBGP || !open(v.Name) {
 				continue
 			}
-			communities, err := parseCommunities(n.Communities, v.Communities)
-			if err != nil {
-				return bgp.State{}, fmt.Errorf("neighbor %s, vip %s: %w", n.Name, v.Name, err)
-			}
 			for _, a := range v.Addresses {
-				hop, ok := nextHop(n, self, a)
-				if !ok {
-					continue
+				route, refused, err := routeTo(n, v, self, a)
+				if err != nil {
+					return bgp.State{}, fmt.Errorf("neighbor %s, vip %s: %w", n.Name, v.Name, err)
 				}
-				bn.Routes = append(bn.Routes, bgp.Route{
-					Prefix: netip.PrefixFrom(a, a.BitLen()), NextHop: hop,
-					Communities: communities, MED: n.MED, Prepend: n.ASPathPrepend,
-				})
+				if refused == nil {
+					bn.Routes = append(bn.Routes, route)
+				}
 			}
 		}
 		state.Neighbors = append(state.Neighbors, bn)
 	}
 	return state, nil
+}
+
+// routeTo is the route by which this node announces an address of a VIP to a
+// neighbor that names the node, or the reason for which it never does. What the
+// VIP says of its attributes goes before what the neighbor says; communities
+// add up.
+func routeTo(n registry.Neighbor, v registry.VIP, self Config, a netip.Addr) (bgp.Route, *Reason, error) {
+	if !v.SelectsNode(self.Name) {
+		return bgp.Route{}, &Reason{Code: ReasonNotSelected, Message: notSelectedMessage}, nil
+	}
+	if !v.SelectsNeighbor(n.Name) {
+		return bgp.Route{}, &Reason{Code: ReasonNeighborNotSelected, Message: "the VIP's neighbors do not name this one"}, nil
+	}
+	hop, ok := nextHop(n, self, a)
+	if !ok {
+		return bgp.Route{}, &Reason{Code: ReasonNoNextHop, Message: fmt.Sprintf("this node has no address of the family of %s to be the next hop", a)}, nil
+	}
+	communities, err := parseCommunities(n.Communities, v.Communities)
+	if err != nil {
+		return bgp.Route{}, nil, err
+	}
+	large, err := parseLargeCommunities(n.LargeCommunities, v.LargeCommunities)
+	if err != nil {
+		return bgp.Route{}, nil, err
+	}
+	r := bgp.Route{
+		Prefix: prefixOf(a), NextHop: hop,
+		Communities: communities, LargeCommunities: large, MED: cmp.Or(v.MED, n.MED),
+	}
+	if n.ASN == n.LocalASN {
+		r.LocalPref = cmp.Or(v.LocalPreference, n.LocalPreference)
+	} else {
+		r.Prepend = *cmp.Or(v.ASPathPrepend, &n.ASPathPrepend)
+	}
+	return r, nil, nil
 }
 
 // nextHops counts the routes that a VIP would have if its gate were open.
@@ -69,7 +98,7 @@ func nextHops(c registry.Config, self Config, v registry.VIP) int {
 			continue
 		}
 		for _, a := range v.Addresses {
-			if _, ok := nextHop(n, self, a); ok {
+			if _, refused, err := routeTo(n, v, self, a); refused == nil && err == nil {
 				count++
 			}
 		}
@@ -127,19 +156,35 @@ func routerID(self Config) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// parseCommunities joins lists of "ASN:value" (RFC 1997), each once, in order.
+// parseCommunities joins lists of communities, each once, in order.
 func parseCommunities(lists ...[]string) ([]uint32, error) {
 	var out []uint32
 	for _, s := range slices.Concat(lists...) {
-		high, low, ok := strings.Cut(s, ":")
-		h, err1 := strconv.ParseUint(high, 10, 16)
-		l, err2 := strconv.ParseUint(low, 10, 16)
-		if !ok || err1 != nil || err2 != nil {
-			return nil, fmt.Errorf("community %q: must be two numbers from 0 to 65535 with a colon between", s)
+		c, ok := registry.ParseCommunity(s)
+		if !ok {
+			return nil, fmt.Errorf("community %q: must be two numbers from 0 to 65535 with a colon between, or a well-known name", s)
 		}
-		if c := uint32(h)<<16 | uint32(l); !slices.Contains(out, c) {
+		if !slices.Contains(out, c) {
 			out = append(out, c)
 		}
 	}
 	return out, nil
 }
+
+// parseLargeCommunities joins lists of large communities, each once, in order.
+func parseLargeCommunities(lists ...[]string) ([]bgp.LargeCommunity, error) {
+	var out []bgp.LargeCommunity
+	for _, s := range slices.Concat(lists...) {
+		parts, ok := registry.ParseLargeCommunity(s)
+		if !ok {
+			return nil, fmt.Errorf("large community %q: must be three numbers from 0 to 4294967295 with colons between", s)
+		}
+		if c := (bgp.LargeCommunity{ASN: parts[0], Function: parts[1], Value: parts[2]}); !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// prefixOf is the prefix of one address alone.
+func prefixOf(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

@@ -81,6 +81,112 @@ func TestBGPState(t *testing.T) {
 	}
 }
 
+// What a VIP says goes before what the neighbor says, and what a session has no
+// use for is left out: a VIP is announced within our AS and beyond it.
+func TestAttributesOfRoutes(t *testing.T) {
+	self := Config{Name: "n1", Addresses: addrs("10.0.1.2", "2001:db8::2")}
+	for _, test := range []struct {
+		name     string
+		neighbor func(*registry.Neighbor)
+		vip      func(*registry.VIP)
+		want     bgp.Route
+	}{
+		{"none", nil, nil, bgp.Route{}},
+		{
+			"the neighbor's", func(n *registry.Neighbor) {
+				n.MED, n.ASPathPrepend, n.Communities, n.LargeCommunities = ptr(uint32(5)), 3, []string{"1:2"}, []string{"4200000001:2:3"}
+			}, nil,
+			bgp.Route{MED: ptr(uint32(5)), Prepend: 3, Communities: []uint32{1<<16 | 2}, LargeCommunities: []bgp.LargeCommunity{{ASN: 4200000001, Function: 2, Value: 3}}},
+		},
+		{
+			"the VIP's, even if zero", func(n *registry.Neighbor) { n.MED, n.ASPathPrepend = ptr(uint32(5)), 3 },
+			func(v *registry.VIP) { v.MED, v.ASPathPrepend = ptr(uint32(0)), ptr(0) },
+			bgp.Route{MED: ptr(uint32(0))},
+		},
+		{
+			"communities of both, each once", func(n *registry.Neighbor) {
+				n.Communities, n.LargeCommunities = []string{"65535:0", "1:2"}, []string{"1:2:3"}
+			},
+			func(v *registry.VIP) {
+				v.Communities, v.LargeCommunities = []string{"graceful-shutdown", "blackhole"}, []string{"1:2:3", "1:2:4"}
+			},
+			bgp.Route{
+				Communities:      []uint32{0xffff0000, 1<<16 | 2, 0xffff029a},
+				LargeCommunities: []bgp.LargeCommunity{{ASN: 1, Function: 2, Value: 3}, {ASN: 1, Function: 2, Value: 4}},
+			},
+		},
+		{
+			"within our AS", func(n *registry.Neighbor) { n.ASN, n.LocalPreference = n.LocalASN, ptr(uint32(200)) },
+			func(v *registry.VIP) { v.ASPathPrepend = ptr(2) },
+			bgp.Route{LocalPref: ptr(uint32(200))},
+		},
+		{
+			"within our AS, the VIP's", func(n *registry.Neighbor) { n.ASN, n.LocalPreference = n.LocalASN, ptr(uint32(200)) },
+			func(v *registry.VIP) { v.LocalPreference = ptr(uint32(0)) },
+			bgp.Route{LocalPref: ptr(uint32(0))},
+		},
+		{"local preference stays at home", nil, func(v *registry.VIP) { v.LocalPreference = ptr(uint32(7)) }, bgp.Route{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := registry.Config{
+				VIPs:      []registry.VIP{{Name: "web", Addresses: addrs("198.51.100.1"), Mode: registry.ModeBGP}},
+				Neighbors: []registry.Neighbor{{Name: "tor", Address: addrs("10.0.1.1")[0], ASN: 65000, LocalASN: 65010, Nodes: []string{"n1"}}},
+			}
+			if test.neighbor != nil {
+				test.neighbor(&c.Neighbors[0])
+			}
+			if test.vip != nil {
+				test.vip(&c.VIPs[0])
+			}
+			got, err := bgpState(c, self, func(string) bool { return true })
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.want.Prefix, test.want.NextHop = netip.MustParsePrefix("198.51.100.1/32"), addrs("10.0.1.2")[0]
+			if diff := cmp.Diff([]bgp.Route{test.want}, got.Neighbors[0].Routes, equateAddrs); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSelectors(t *testing.T) {
+	self := Config{Name: "n1", Addresses: addrs("10.0.1.2", "2001:db8::2")}
+	for _, test := range []struct {
+		name string
+		vip  func(*registry.VIP)
+		want map[string]int // routes by neighbor
+	}{
+		{"all", func(*registry.VIP) {}, map[string]int{"tor1": 2, "tor2": 1}},
+		{"this node", func(v *registry.VIP) { v.Nodes = []string{"n2", "n1"} }, map[string]int{"tor1": 2, "tor2": 1}},
+		{"another node", func(v *registry.VIP) { v.Nodes = []string{"n2"} }, map[string]int{"tor1": 0, "tor2": 0}},
+		{"one neighbor", func(v *registry.VIP) { v.Neighbors = []string{"tor2"} }, map[string]int{"tor1": 0, "tor2": 1}},
+		{"a neighbor of other nodes", func(v *registry.VIP) { v.Neighbors = []string{"other"} }, map[string]int{"tor1": 0, "tor2": 0}},
+		{"node and neighbor", func(v *registry.VIP) { v.Nodes, v.Neighbors = []string{"n1"}, []string{"tor1"} }, map[string]int{"tor1": 2, "tor2": 0}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := sample()
+			c.VIPs = c.VIPs[:1]
+			test.vip(&c.VIPs[0])
+			state, err := bgpState(c, self, func(string) bool { return true })
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, sum := map[string]int{}, 0
+			for _, n := range state.Neighbors { // a session stays, whatever is announced on it
+				got[n.Name] = len(n.Routes)
+				sum += len(n.Routes)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("routes (-want +got):\n%s", diff)
+			}
+			if n := nextHops(c, self, c.VIPs[0]); n != sum {
+				t.Errorf("the gate counts %d routes, there are %d", n, sum)
+			}
+		})
+	}
+}
+
 func TestRouterIDOfANodeWithoutIPv4(t *testing.T) {
 	a := routerID(Config{Name: "n1", Addresses: addrs("2001:db8::1")})
 	b := routerID(Config{Name: "n2", Addresses: addrs("2001:db8::2")})
@@ -92,6 +198,9 @@ func TestRouterIDOfANodeWithoutIPv4(t *testing.T) {
 func TestParseCommunitiesRefuses(t *testing.T) {
 	for _, s := range []string{"", "65010", "65010:", "65536:1", "1:65536", "-1:1", "1:1:1"} {
 		if c, err := parseCommunities([]string{s}); err == nil {
+			t.Errorf("%q was taken for %v", s, c)
+		}
+		if c, err := parseLargeCommunities([]string{s}); err == nil && s != "1:1:1" {
 			t.Errorf("%q was taken for %v", s, c)
 		}
 	}

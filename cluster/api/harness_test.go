@@ -143,6 +143,7 @@ type fakeNode struct {
 	applyError string
 	stuck      bool // never runs anything
 	status     *pharosv1.NodeStatusResponse
+	routing    *pharosv1.NodeRoutingResponse
 	drains     []time.Duration
 	undrains   int
 	asked      func() // runs when its status is asked for
@@ -159,6 +160,12 @@ func (n *fakeNode) Status(context.Context) *pharosv1.NodeStatusResponse {
 		answer = &pharosv1.NodeStatusResponse{Name: n.name}
 	}
 	return answer
+}
+
+func (n *fakeNode) Routing(context.Context) *pharosv1.NodeRoutingResponse {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.routing
 }
 
 func (n *fakeNode) WaitApplied(ctx context.Context, revision uint64) (uint64, string, error) {

@@ -54,6 +54,8 @@ type Cluster interface {
 type Node interface {
 	// Status is the node's word on itself.
 	Status(ctx context.Context) *pharosv1.NodeStatusResponse
+	// Routing is the node's BGP sessions, and what it announces on them.
+	Routing(ctx context.Context) *pharosv1.NodeRoutingResponse
 	// WaitApplied returns when the node runs the revision or a later one, or
 	// has found that it cannot: then applyError says why. The error is ctx's.
 	WaitApplied(ctx context.Context, revision uint64) (applied uint64, applyError string, err error)

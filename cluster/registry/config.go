@@ -9,6 +9,7 @@ package registry
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -44,8 +45,23 @@ type VIP struct {
 	Name      string       `json:"name" required:"true" format:"name"`
 	Addresses []netip.Addr `json:"addresses" required:"true" least:"have at least one address"` // each in one VIP only
 	Mode      Mode         `json:"mode" default:"bgp" filled:"true" words:"bgp"`
-	// Communities are added to those of the neighbor, "ASN:value" (RFC 1997).
+	// Nodes are those that announce the VIP. Absent: all that speak with one of
+	// its neighbors.
+	Nodes []string `json:"nodes" format:"name" max:"1000"`
+	// Neighbors are those that the VIP is announced to. Absent: all.
+	Neighbors []string `json:"neighbors" ref:"neighbors" max:"1000"`
+	// Communities are added to those of the neighbor: "ASN:value" (RFC 1997), or
+	// one of the words graceful-shutdown (RFC 8326), no-export, no-advertise
+	// (RFC 1997) and blackhole (RFC 7999).
 	Communities []string `json:"communities" format:"community" max:"64" empty:"ok"`
+	// LargeCommunities are added to those of the neighbor: "ASN:function:value"
+	// (RFC 8092).
+	LargeCommunities []string `json:"large_communities" format:"large_community" max:"64" empty:"ok"`
+	MED              *uint32  `json:"med" range:"0..4294967295"` // in place of the neighbor's
+	// ASPathPrepend is in place of the neighbor's, towards other ASes.
+	ASPathPrepend *int `json:"as_path_prepend" range:"0..16"`
+	// LocalPreference is in place of the neighbor's, towards our own AS.
+	LocalPreference *uint32 `json:"local_preference" range:"0..4294967295"`
 	// MinHealthy closes the gate of a node that sees fewer healthy servers in
 	// any pool that the VIP's listeners send to. 0 (default): never.
 	MinHealthy int `json:"min_healthy" range:"0..10000"`
@@ -62,15 +78,30 @@ type Neighbor struct {
 	HoldTime time.Duration `json:"hold_time" default:"3s" filled:"true" range:"3s..65535s" whole:"true"` // RFC 4271 4.2
 	// ConnectRetry is the longest wait before a lost session is tried again.
 	ConnectRetry time.Duration `json:"connect_retry" default:"1s" filled:"true" range:"1s..3600s" whole:"true"`
-	// Communities are "ASN:value" (RFC 1997). An UPDATE has 4096 octets for all
-	// its attributes (RFC 4271 4), which bounds their number.
-	Communities []string `json:"communities" format:"community" max:"64" empty:"ok"`
-	MED         *uint32  `json:"med" range:"0..4294967295"` // absent: none is sent
+	// Communities are as those of a VIP. An UPDATE has 4096 octets for all its
+	// attributes (RFC 4271 4), which bounds their number.
+	Communities      []string `json:"communities" format:"community" max:"64" empty:"ok"`
+	LargeCommunities []string `json:"large_communities" format:"large_community" max:"64" empty:"ok"` // as those of a VIP
+	MED              *uint32  `json:"med" range:"0..4294967295"`                                      // absent: none is sent
 	// ASPathPrepend is how many times LocalASN is added to the path beyond the
-	// one that eBGP adds.
+	// one that eBGP adds. It is of use towards another AS only.
 	ASPathPrepend int `json:"as_path_prepend" range:"0..16"`
+	// LocalPreference is what routers of our own AS choose the path by, the
+	// highest first (RFC 4271 5.1.5). It is of use where asn is local_asn only.
+	// Absent: 100.
+	LocalPreference *uint32 `json:"local_preference" range:"0..4294967295"`
 	// NextHops overrides, by node name, the addresses that the node announces
 	// as next hops: at most one of each family. Absent: the node's own
 	// addresses, from its node file.
 	NextHops map[string][]netip.Addr `json:"next_hops" empty:"ok"`
+}
+
+// SelectsNode reports whether a node is to announce the VIP.
+func (v VIP) SelectsNode(node string) bool {
+	return len(v.Nodes) == 0 || slices.Contains(v.Nodes, node)
+}
+
+// SelectsNeighbor reports whether the VIP is to be announced to a neighbor.
+func (v VIP) SelectsNeighbor(neighbor string) bool {
+	return len(v.Neighbors) == 0 || slices.Contains(v.Neighbors, neighbor)
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"crypto/tls"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -27,7 +28,12 @@ func checkFormat(format, s string) string {
 		return ""
 	case "community":
 		if _, ok := ParseCommunity(s); !ok {
-			return "is " + quote(s) + ", must be ASN:value, each 0 to 65535 (RFC 1997)"
+			return "is " + quote(s) + ", must be ASN:value, each 0 to 65535 (RFC 1997), or " + anyOf(slices.Sorted(maps.Keys(wellKnown)))
+		}
+		return ""
+	case "large_community":
+		if _, ok := ParseLargeCommunity(s); !ok {
+			return "is " + quote(s) + ", must be ASN:function:value, each 0 to 4294967295 (RFC 8092)"
 		}
 		return ""
 	case "certificates":

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net/netip"
 	"slices"
@@ -21,14 +22,49 @@ import (
 )
 
 func (g *generator) vip() VIP {
-	return VIP{
-		Mode: ModeBGP, Communities: g.communities(),
+	v := VIP{
+		Mode: ModeBGP, Communities: g.communities(), LargeCommunities: g.largeCommunities(),
 		MinHealthy: rapid.IntRange(0, 3).Draw(g.T, "min_healthy"),
 	}
+	if g.bool("has med") {
+		v.MED = ptr(rapid.Uint32().Draw(g.T, "med"))
+	}
+	return v
+}
+
+// announce draws what depends on the neighbors that there are.
+func (g *generator) announce(v *VIP, neighbors []Neighbor) {
+	if len(neighbors) == 0 {
+		return
+	}
+	b := rapid.SampledFrom(neighbors).Draw(g.T, "announced to")
+	if g.bool("has neighbors") {
+		v.Neighbors = []string{b.Name}
+	}
+	if g.bool("has nodes") {
+		v.Nodes = []string{rapid.SampledFrom(b.Nodes).Draw(g.T, "announced by")}
+	}
+	switch {
+	case !g.bool("has a preference"):
+	case b.ASN == b.LocalASN:
+		v.LocalPreference = ptr(rapid.Uint32().Draw(g.T, "local_preference"))
+	default:
+		v.ASPathPrepend = ptr(rapid.IntRange(0, 16).Draw(g.T, "prepend"))
+	}
+}
+
+func (g *generator) largeCommunities() []string {
+	community := rapid.Custom(func(t *rapid.T) string {
+		return fmt.Sprintf("%d:%d:%d", rapid.Uint32().Draw(t, "asn"), rapid.Uint32().Draw(t, "function"), rapid.Uint32().Draw(t, "value"))
+	})
+	return orNil(rapid.SliceOfNDistinct(community, 0, 3, rapid.ID[string]).Draw(g.T, "large communities"))
 }
 
 func (g *generator) communities() []string {
 	community := rapid.Custom(func(t *rapid.T) string {
+		if rapid.Bool().Draw(t, "well-known") {
+			return rapid.SampledFrom(slices.Sorted(maps.Keys(wellKnown))).Draw(t, "name")
+		}
 		return fmt.Sprintf("%d:%d", rapid.Uint16().Draw(t, "asn"), rapid.Uint16().Draw(t, "value"))
 	})
 	return orNil(rapid.SliceOfNDistinct(community, 0, 3, rapid.ID[string]).Draw(g.T, "communities"))
@@ -42,7 +78,16 @@ func (g *generator) neighbor(name string, address netip.Addr) Neighbor {
 	b := Neighbor{
 		Name: name, Address: address, Port: rapid.Uint16Min(1).Draw(g.T, "port"), ASN: asn.Draw(g.T, "asn"), LocalASN: asn.Draw(g.T, "local"),
 		Nodes: g.names(1, 3, "nodes"), HoldTime: seconds(3, 65535), ConnectRetry: seconds(1, 3600),
-		Communities: g.communities(), ASPathPrepend: rapid.IntRange(0, 16).Draw(g.T, "prepend"),
+		Communities: g.communities(), LargeCommunities: g.largeCommunities(),
+	}
+	if g.bool("within one AS") {
+		b.LocalASN = b.ASN
+	}
+	switch {
+	case b.ASN != b.LocalASN:
+		b.ASPathPrepend = rapid.IntRange(0, 16).Draw(g.T, "prepend")
+	case g.bool("has local preference"):
+		b.LocalPreference = ptr(rapid.Uint32().Draw(g.T, "local_preference"))
 	}
 	if g.bool("has med") {
 		b.MED = ptr(rapid.Uint32().Draw(g.T, "med"))

@@ -35,6 +35,9 @@ func genConfig() *rapid.Generator[Config] {
 		for i, name := range g.names(0, 3, "neighbors") {
 			c.Neighbors = append(c.Neighbors, g.neighbor(name, addresses[i]))
 		}
+		for i := range c.VIPs {
+			g.announce(&c.VIPs[i], c.Neighbors)
+		}
 		least := 10000
 		for i, name := range g.names(0, 4, "pools") {
 			p := g.pool(i%2 == 0)

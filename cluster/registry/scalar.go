@@ -35,7 +35,7 @@ func (r *reader) token(path string, n node) (string, bool) {
 
 // shaped reports whether a text field may look like a number.
 func (f *field) shaped() bool {
-	return f.format == "community" || len(f.words) > 0 && f.words[0][0] >= '0' && f.words[0][0] <= '9'
+	return f.format == "community" || f.format == "large_community" || len(f.words) > 0 && f.words[0][0] >= '0' && f.words[0][0] <= '9'
 }
 
 // integer reads a whole number in plain decimal digits that the field's type

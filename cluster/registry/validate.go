@@ -18,13 +18,16 @@ func (c Config) ValidateWith(open Opener) Faults { return validate(c, nil, open)
 // "zero".
 func validate(cfg Config, doc *reader, open Opener) Faults {
 	c := &checker{doc: doc, open: open, regexps: map[string]int{}, known: map[string]map[string]int{
-		"vips": {}, "certificates": {}, "pools": {},
+		"vips": {}, "neighbors": {}, "certificates": {}, "pools": {},
 	}}
 	if doc != nil {
 		c.unsure = doc.unsure()
 	}
 	for i, v := range cfg.VIPs {
 		c.index("vips", v.Name, i)
+	}
+	for i, v := range cfg.Neighbors {
+		c.index("neighbors", v.Name, i)
 	}
 	for i, v := range cfg.Certificates {
 		c.index("certificates", v.Name, i)
@@ -48,6 +51,7 @@ func validate(cfg Config, doc *reader, open Opener) Faults {
 		c.listener(element("listeners", i), l)
 	}
 	c.uses(cfg)
+	c.announcers(cfg)
 	c.minHealthy(cfg)
 	return c.faults
 }

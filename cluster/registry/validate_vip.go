@@ -56,6 +56,50 @@ func (c *checker) neighbors(neighbors []Neighbor) {
 			sessions[session{node, b.Address}] = b.Name
 		}
 		c.nextHops(p+".next_hops", b.NextHops, nodes)
+		if !c.sure(p+".asn") || !c.sure(p+".local_asn") || b.ASN == 0 || b.LocalASN == 0 {
+			continue
+		}
+		switch within := b.ASN == b.LocalASN; {
+		case within && b.ASPathPrepend > 0:
+			c.add(p+".as_path_prepend", "is of use towards another AS only: a router of AS %d would take the path for a loop (RFC 4271 9.1.2)", b.ASN)
+		case !within && c.has(p, "local_preference", b):
+			c.add(p+".local_preference", "is of use within one AS only: it may not be sent from AS %d to AS %d (RFC 4271 5.1.5)", b.LocalASN, b.ASN)
+		}
+	}
+}
+
+// announcers refuses what a VIP says of its announcements that no node would
+// carry out.
+func (c *checker) announcers(cfg Config) {
+	if len(cfg.Neighbors) == 0 || c.unsure["neighbors"] {
+		return
+	}
+	for i, v := range cfg.VIPs {
+		p := element("vips", i)
+		if len(v.Nodes) == 0 && v.LocalPreference == nil && v.ASPathPrepend == nil {
+			continue
+		}
+		unknown := func(name string) bool { _, ok := c.known["neighbors"][name]; return !ok }
+		if !c.sure(p+".nodes") || !c.sure(p+".neighbors") || slices.ContainsFunc(v.Neighbors, unknown) {
+			continue // told already
+		}
+		sessions, within, between := 0, false, false
+		for _, b := range cfg.Neighbors {
+			if !v.SelectsNeighbor(b.Name) || !slices.ContainsFunc(b.Nodes, v.SelectsNode) {
+				continue
+			}
+			sessions++
+			within, between = within || b.ASN == b.LocalASN, between || b.ASN != b.LocalASN
+		}
+		switch {
+		case sessions == 0 && len(v.Nodes) > 0:
+			c.add(p+".nodes", "none of them speaks with any of the VIP's neighbors: it would never be announced")
+		case sessions == 0:
+		case !within && v.LocalPreference != nil:
+			c.add(p+".local_preference", "is of use within one AS only, and no neighbor that the VIP is announced to is of ours")
+		case !between && v.ASPathPrepend != nil:
+			c.add(p+".as_path_prepend", "is of use towards another AS only, and every neighbor that the VIP is announced to is of ours")
+		}
 	}
 }
 

@@ -1,28 +1,72 @@
 package registry
 
 import (
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
 )
 
-// ParseCommunity reads a community as a configuration has it: "ASN:value",
-// each 0 to 65535 in plain decimal digits, the ASN in the upper half
-// (RFC 1997).
+// wellKnown are the communities that have names (IANA's registry of BGP
+// well-known communities).
+var wellKnown = map[string]uint32{
+	"graceful-shutdown": 0xffff0000, // RFC 8326
+	"blackhole":         0xffff029a, // RFC 7999
+	"no-export":         0xffffff01, // RFC 1997
+	"no-advertise":      0xffffff02, // RFC 1997
+}
+
+// ParseCommunity reads a community as a configuration has it: the name of a
+// well-known one, or "ASN:value", each 0 to 65535 in plain decimal digits, the
+// ASN in the upper half (RFC 1997).
 func ParseCommunity(s string) (uint32, bool) {
-	asn, val, ok := strings.Cut(s, ":")
+	if c, ok := wellKnown[s]; ok {
+		return c, true
+	}
+	parts, ok := numbers(s, 2, 16)
 	if !ok {
 		return 0, false
 	}
-	var c uint32
-	for _, part := range []string{asn, val} {
-		n, err := strconv.ParseUint(part, 10, 16)
-		if err != nil || strconv.FormatUint(n, 10) != part {
-			return 0, false
+	return parts[0]<<16 | parts[1], true
+}
+
+// FormatCommunity writes a community as ParseCommunity reads it, by its name if
+// it has one.
+func FormatCommunity(c uint32) string {
+	for name, known := range wellKnown {
+		if c == known {
+			return name
 		}
-		c = c<<16 | uint32(n)
 	}
-	return c, true
+	return fmt.Sprintf("%d:%d", c>>16, c&0xffff)
+}
+
+// ParseLargeCommunity reads a large community as a configuration has it:
+// "ASN:function:value", each 0 to 4294967295 in plain decimal digits (RFC 8092 5).
+func ParseLargeCommunity(s string) ([3]uint32, bool) {
+	parts, ok := numbers(s, 3, 32)
+	if !ok {
+		return [3]uint32{}, false
+	}
+	return [3]uint32(parts), true
+}
+
+// numbers reads so many numbers in plain decimal digits, of at most so many
+// bits, with colons between.
+func numbers(s string, count, bits int) ([]uint32, bool) {
+	parts := strings.SplitN(s, ":", count+1)
+	if len(parts) != count {
+		return nil, false
+	}
+	out := make([]uint32, count)
+	for i, part := range parts {
+		n, err := strconv.ParseUint(part, 10, bits)
+		if err != nil || strconv.FormatUint(n, 10) != part {
+			return nil, false
+		}
+		out[i] = uint32(n)
+	}
+	return out, true
 }
 
 // notUnicast says why an address cannot be one end of a connection, or "".

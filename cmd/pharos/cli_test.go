@@ -30,11 +30,12 @@ type control struct {
 	drained  []time.Duration
 	removed  []string
 	operated []*pharosv1.OperateServersRequest
+	routed   []*pharosv1.RoutingRequest
 }
 
 const configJSON = `{
   "vips": [{"name": "web", "addresses": ["198.51.100.1", "2001:db8:100::1"], "mode": "bgp"}],
-  "neighbors": [{"name": "tor-n1", "address": "10.0.1.1", "port": 179, "asn": 65000, "local_asn": 65010, "nodes": ["n1"], "hold_time": "3s", "connect_retry": "1s"}],
+  "neighbors": [{"name": "tor-n1", "address": "10.0.1.1", "port": 179, "asn": 65000, "local_asn": 65010, "nodes": ["n1", "n3", "n9"], "hold_time": "3s", "connect_retry": "1s"}],
   "certificates": [{"name": "api", "chain": "-----BEGIN CERTIFICATE-----\nMIHgMIGToAMCAQICAQEwBQYDK2VwMAAwHhcNMjYwMTAxMDAwMDAwWhcNMjcwMTAx\nMDAwMDAwWjAAMCowBQYDK2VwAyEAzpaC5ANf6zjVHIcX4tcgqo8f6BFEAH/kt+51\nqj+2TAyjMjAwMC4GA1UdEQEB/wQkMCKCD2FwaS5leGFtcGxlLmNvbYIPd3d3LmV4\nYW1wbGUuY29tMAUGAytlcANBAHk926buKq4Z8N5yP/GWk0B0Yam9MmmmR/N620RO\nD5Z4+y5dBEqWQ9q9GO4c3CvL++5Sg12/LO5aj2hkXyoWQA8=\n-----END CERTIFICATE-----\n", "key": "sealed:v1:c2VhbGVk"}],
   "listeners": [{"name": "http", "vip": "web", "port": 80, "protocol": "http", "pool": "app", "routes": [{"name": "pay", "hosts": ["api.example.com"], "path": "/v1", "methods": ["POST"], "pool": "app"}, {"name": "old", "path_exact": "/old", "redirect": {"path": "/new"}}]}, {"name": "echo", "vip": "web", "port": 81, "protocol": "tcp", "pool": "echo"}],
   "pools": [
@@ -238,6 +239,14 @@ func TestGoldens(t *testing.T) {
 		{name: "get-routes", args: "get routes"},
 		{name: "get-route-yaml", args: "get route http/old -o yaml"},
 		{name: "get-vip", args: "get vips"},
+		{name: "get-neighbors", args: "get neighbors"},
+		{name: "get-neighbors-json", args: "get neighbors tor-n1 --node n1 -o json"},
+		{name: "get-neighbors-yaml", args: "get neighbors -o yaml"},
+		{name: "get-announcements", args: "get announcements"},
+		{name: "get-announcements-json", args: "get announcement web --node n1 --neighbor tor-n1 -o json"},
+		{name: "get-announcements-yaml", args: "get announcements --node n1 -o yaml"},
+		{name: "get-announcements-unknown", args: "get announcements dns"},
+		{name: "get-filter", args: "get vips --node n1"},
 		{name: "get-unknown-kind", args: "get gizmos"},
 		{name: "get-unknown-name", args: "get pool apq"},
 		{name: "get-too-much", args: "get pool app b1"},
@@ -313,6 +322,7 @@ func TestGoldens(t *testing.T) {
 		t.Errorf("the node was drained %v", c.drained)
 	}
 	checkOperated(t, c.operated)
+	checkRouted(t, c.routed)
 	if len(c.removed) != 1 || c.removed[0] != "n3" {
 		t.Errorf("removed: %v", c.removed)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -50,10 +51,15 @@ func (o *options) show(cmd *cobra.Command, view any, table func(io.Writer)) erro
 		if data, err = yaml.JSONToYAML(data); err != nil {
 			return fmt.Errorf("print as yaml: %w", err)
 		}
+		data = sexagesimal.ReplaceAll(data, []byte(`$1"$2"`))
 	}
 	_, err = fmt.Fprintln(out, strings.TrimRight(string(data), "\n"))
 	return err
 }
+
+// sexagesimal finds text that YAML 1.1, unlike 1.2, takes for a number to the
+// base of 60, such as the community 65010:1.
+var sexagesimal = regexp.MustCompile(`(?m)^( *(?:- )*(?:\w+: )?)([0-9]+(?::[0-9]+)+)$`)
 
 // row writes one line of a table.
 func row(w io.Writer, cells ...any) {

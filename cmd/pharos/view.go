@@ -116,10 +116,16 @@ func vipOf(v *pharosv1.VIPStatus) vipView {
 		Name: v.GetName(), Addresses: v.GetAddresses(), Announcing: v.GetAnnouncing(),
 		Since: stamp(v.GetSince()), Neighbors: v.GetNeighbors(),
 	}
-	for _, r := range v.GetReasons() {
-		view.Reasons = append(view.Reasons, reasonView{Code: r.GetCode(), Message: r.GetMessage(), Since: stamp(r.GetSince())})
-	}
+	view.Reasons = reasonsOf(v.GetReasons())
 	return view
+}
+
+func reasonsOf(list []*pharosv1.Reason) []reasonView {
+	var views []reasonView
+	for _, r := range list {
+		views = append(views, reasonView{Code: r.GetCode(), Message: r.GetMessage(), Since: stamp(r.GetSince())})
+	}
+	return views
 }
 
 func sessionsOf(list []*pharosv1.SessionStatus) []sessionView {

@@ -1146,6 +1146,306 @@ func (x *SessionStatus) GetFlaps() int32 {
 	return 0
 }
 
+// Announcement is one address of a VIP towards one neighbor of a node.
+type Announcement struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Vip       string                 `protobuf:"bytes,1,opt,name=vip,proto3" json:"vip,omitempty"`
+	Neighbor  string                 `protobuf:"bytes,2,opt,name=neighbor,proto3" json:"neighbor,omitempty"`
+	Prefix    string                 `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Announced bool                   `protobuf:"varint,4,opt,name=announced,proto3" json:"announced,omitempty"` // the router was told of it
+	Reasons   []*Reason              `protobuf:"bytes,5,rep,name=reasons,proto3" json:"reasons,omitempty"`      // why it was not, or why it will be told otherwise
+	// The rest is of what is announced, or would be if the reasons were not;
+	// empty where the configuration has it that it never is.
+	NextHop          string   `protobuf:"bytes,6,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
+	AsPath           []uint32 `protobuf:"varint,7,rep,packed,name=as_path,json=asPath,proto3" json:"as_path,omitempty"` // as the router sees it; empty within one AS
+	Med              *uint32  `protobuf:"varint,8,opt,name=med,proto3,oneof" json:"med,omitempty"`
+	LocalPreference  *uint32  `protobuf:"varint,9,opt,name=local_preference,json=localPreference,proto3,oneof" json:"local_preference,omitempty"`
+	Communities      []string `protobuf:"bytes,10,rep,name=communities,proto3" json:"communities,omitempty"`
+	LargeCommunities []string `protobuf:"bytes,11,rep,name=large_communities,json=largeCommunities,proto3" json:"large_communities,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Announcement) Reset() {
+	*x = Announcement{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Announcement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Announcement) ProtoMessage() {}
+
+func (x *Announcement) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
+func (*Announcement) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Announcement) GetVip() string {
+	if x != nil {
+		return x.Vip
+	}
+	return ""
+}
+
+func (x *Announcement) GetNeighbor() string {
+	if x != nil {
+		return x.Neighbor
+	}
+	return ""
+}
+
+func (x *Announcement) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *Announcement) GetAnnounced() bool {
+	if x != nil {
+		return x.Announced
+	}
+	return false
+}
+
+func (x *Announcement) GetReasons() []*Reason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *Announcement) GetNextHop() string {
+	if x != nil {
+		return x.NextHop
+	}
+	return ""
+}
+
+func (x *Announcement) GetAsPath() []uint32 {
+	if x != nil {
+		return x.AsPath
+	}
+	return nil
+}
+
+func (x *Announcement) GetMed() uint32 {
+	if x != nil && x.Med != nil {
+		return *x.Med
+	}
+	return 0
+}
+
+func (x *Announcement) GetLocalPreference() uint32 {
+	if x != nil && x.LocalPreference != nil {
+		return *x.LocalPreference
+	}
+	return 0
+}
+
+func (x *Announcement) GetCommunities() []string {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *Announcement) GetLargeCommunities() []string {
+	if x != nil {
+		return x.LargeCommunities
+	}
+	return nil
+}
+
+type RoutingRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is asked for; empty: all.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Neighbor      string `protobuf:"bytes,2,opt,name=neighbor,proto3" json:"neighbor,omitempty"`
+	Vip           string `protobuf:"bytes,3,opt,name=vip,proto3" json:"vip,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoutingRequest) Reset() {
+	*x = RoutingRequest{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoutingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoutingRequest) ProtoMessage() {}
+
+func (x *RoutingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoutingRequest.ProtoReflect.Descriptor instead.
+func (*RoutingRequest) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RoutingRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RoutingRequest) GetNeighbor() string {
+	if x != nil {
+		return x.Neighbor
+	}
+	return ""
+}
+
+func (x *RoutingRequest) GetVip() string {
+	if x != nil {
+		return x.Vip
+	}
+	return ""
+}
+
+type RoutingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*NodeRoutingResponse `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoutingResponse) Reset() {
+	*x = RoutingResponse{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoutingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoutingResponse) ProtoMessage() {}
+
+func (x *RoutingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoutingResponse.ProtoReflect.Descriptor instead.
+func (*RoutingResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RoutingResponse) GetNodes() []*NodeRoutingResponse {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type NodeRoutingResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"` // why it could not be asked
+	Sessions      []*SessionStatus       `protobuf:"bytes,3,rep,name=sessions,proto3" json:"sessions,omitempty"`
+	Announcements []*Announcement        `protobuf:"bytes,4,rep,name=announcements,proto3" json:"announcements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeRoutingResponse) Reset() {
+	*x = NodeRoutingResponse{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRoutingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRoutingResponse) ProtoMessage() {}
+
+func (x *NodeRoutingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRoutingResponse.ProtoReflect.Descriptor instead.
+func (*NodeRoutingResponse) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *NodeRoutingResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *NodeRoutingResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *NodeRoutingResponse) GetSessions() []*SessionStatus {
+	if x != nil {
+		return x.Sessions
+	}
+	return nil
+}
+
+func (x *NodeRoutingResponse) GetAnnouncements() []*Announcement {
+	if x != nil {
+		return x.Announcements
+	}
+	return nil
+}
+
 type ListenerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1162,7 +1462,7 @@ type ListenerStatus struct {
 
 func (x *ListenerStatus) Reset() {
 	*x = ListenerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1474,7 @@ func (x *ListenerStatus) String() string {
 func (*ListenerStatus) ProtoMessage() {}
 
 func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1487,7 @@ func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerStatus.ProtoReflect.Descriptor instead.
 func (*ListenerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListenerStatus) GetName() string {
@@ -1257,7 +1557,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1569,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1582,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PoolStatus) GetName() string {
@@ -1329,7 +1629,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1641,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1654,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ServerStatus) GetName() string {
@@ -1471,7 +1771,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1783,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1796,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainRequest) GetVip() string {
@@ -1515,7 +1815,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1827,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1840,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainResponse) GetNodes() []*NodeExplanation {
@@ -1562,7 +1862,7 @@ type NodeExplanation struct {
 
 func (x *NodeExplanation) Reset() {
 	*x = NodeExplanation{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1874,7 @@ func (x *NodeExplanation) String() string {
 func (*NodeExplanation) ProtoMessage() {}
 
 func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1887,7 @@ func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeExplanation.ProtoReflect.Descriptor instead.
 func (*NodeExplanation) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NodeExplanation) GetNode() string {
@@ -1637,7 +1937,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1949,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1962,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Member) GetName() string {
@@ -1750,7 +2050,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +2062,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +2075,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
 }
 
 type MembersResponse struct {
@@ -1787,7 +2087,7 @@ type MembersResponse struct {
 
 func (x *MembersResponse) Reset() {
 	*x = MembersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +2099,7 @@ func (x *MembersResponse) String() string {
 func (*MembersResponse) ProtoMessage() {}
 
 func (x *MembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +2112,7 @@ func (x *MembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
 func (*MembersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MembersResponse) GetMembers() []*Member {
@@ -1831,7 +2131,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +2143,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +2156,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
@@ -1877,7 +2177,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +2189,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2202,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -1935,7 +2235,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2247,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2260,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoveMemberRequest) GetName() string {
@@ -1978,7 +2278,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2290,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2303,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
 }
 
 type DrainRequest struct {
@@ -2015,7 +2315,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2327,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,7 +2340,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DrainRequest) GetDeadline() *durationpb.Duration {
@@ -2062,7 +2362,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2374,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2387,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DrainResponse) GetFinished() int32 {
@@ -2126,7 +2426,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2438,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2451,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
 }
 
 type UndrainResponse struct {
@@ -2162,7 +2462,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2474,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2487,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
 }
 
 type RegisterRequest struct {
@@ -2200,7 +2500,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2512,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2525,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RegisterRequest) GetName() string {
@@ -2250,7 +2550,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2562,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2575,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
 }
 
 type ListServersRequest struct {
@@ -2288,7 +2588,7 @@ type ListServersRequest struct {
 
 func (x *ListServersRequest) Reset() {
 	*x = ListServersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2600,7 @@ func (x *ListServersRequest) String() string {
 func (*ListServersRequest) ProtoMessage() {}
 
 func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2613,7 @@ func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServersRequest.ProtoReflect.Descriptor instead.
 func (*ListServersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListServersRequest) GetPool() string {
@@ -2341,7 +2641,7 @@ type ListServersResponse struct {
 
 func (x *ListServersResponse) Reset() {
 	*x = ListServersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2653,7 @@ func (x *ListServersResponse) String() string {
 func (*ListServersResponse) ProtoMessage() {}
 
 func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2666,7 @@ func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServersResponse.ProtoReflect.Descriptor instead.
 func (*ListServersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListServersResponse) GetServers() []*Server {
@@ -2410,7 +2710,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2722,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2735,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Server) GetId() string {
@@ -2526,7 +2826,7 @@ type ServerOnNode struct {
 
 func (x *ServerOnNode) Reset() {
 	*x = ServerOnNode{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2838,7 @@ func (x *ServerOnNode) String() string {
 func (*ServerOnNode) ProtoMessage() {}
 
 func (x *ServerOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2851,7 @@ func (x *ServerOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerOnNode.ProtoReflect.Descriptor instead.
 func (*ServerOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ServerOnNode) GetNode() string {
@@ -2578,7 +2878,7 @@ type Unasked struct {
 
 func (x *Unasked) Reset() {
 	*x = Unasked{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +2890,7 @@ func (x *Unasked) String() string {
 func (*Unasked) ProtoMessage() {}
 
 func (x *Unasked) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +2903,7 @@ func (x *Unasked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unasked.ProtoReflect.Descriptor instead.
 func (*Unasked) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Unasked) GetNode() string {
@@ -2635,7 +2935,7 @@ type OperateServersRequest struct {
 
 func (x *OperateServersRequest) Reset() {
 	*x = OperateServersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +2947,7 @@ func (x *OperateServersRequest) String() string {
 func (*OperateServersRequest) ProtoMessage() {}
 
 func (x *OperateServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +2960,7 @@ func (x *OperateServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateServersRequest.ProtoReflect.Descriptor instead.
 func (*OperateServersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *OperateServersRequest) GetServers() []string {
@@ -2725,7 +3025,7 @@ type OperateServersResponse struct {
 
 func (x *OperateServersResponse) Reset() {
 	*x = OperateServersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +3037,7 @@ func (x *OperateServersResponse) String() string {
 func (*OperateServersResponse) ProtoMessage() {}
 
 func (x *OperateServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +3050,7 @@ func (x *OperateServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateServersResponse.ProtoReflect.Descriptor instead.
 func (*OperateServersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *OperateServersResponse) GetRevision() uint64 {
@@ -2797,7 +3097,7 @@ type WaitAppliedRequest struct {
 
 func (x *WaitAppliedRequest) Reset() {
 	*x = WaitAppliedRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2809,7 +3109,7 @@ func (x *WaitAppliedRequest) String() string {
 func (*WaitAppliedRequest) ProtoMessage() {}
 
 func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2822,7 +3122,7 @@ func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedRequest.ProtoReflect.Descriptor instead.
 func (*WaitAppliedRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WaitAppliedRequest) GetRevision() uint64 {
@@ -2842,7 +3142,7 @@ type WaitAppliedResponse struct {
 
 func (x *WaitAppliedResponse) Reset() {
 	*x = WaitAppliedResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +3154,7 @@ func (x *WaitAppliedResponse) String() string {
 func (*WaitAppliedResponse) ProtoMessage() {}
 
 func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +3167,7 @@ func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedResponse.ProtoReflect.Descriptor instead.
 func (*WaitAppliedResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WaitAppliedResponse) GetApplyError() string {
@@ -2893,7 +3193,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +3205,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +3218,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SubmitRequest) GetCommand() []byte {
@@ -2938,7 +3238,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2950,7 +3250,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2963,7 +3263,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SubmitResponse) GetIndex() uint64 {
@@ -2990,7 +3290,7 @@ type ExpelRequest struct {
 
 func (x *ExpelRequest) Reset() {
 	*x = ExpelRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3002,7 +3302,7 @@ func (x *ExpelRequest) String() string {
 func (*ExpelRequest) ProtoMessage() {}
 
 func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3015,7 +3315,7 @@ func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelRequest.ProtoReflect.Descriptor instead.
 func (*ExpelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ExpelRequest) GetName() string {
@@ -3040,7 +3340,7 @@ type ExpelResponse struct {
 
 func (x *ExpelResponse) Reset() {
 	*x = ExpelResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3352,7 @@ func (x *ExpelResponse) String() string {
 func (*ExpelResponse) ProtoMessage() {}
 
 func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3365,7 @@ func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelResponse.ProtoReflect.Descriptor instead.
 func (*ExpelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{52}
 }
 
 var File_cluster_api_pharosv1_pharos_proto protoreflect.FileDescriptor
@@ -3161,7 +3461,33 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\tannounced\x18\x06 \x03(\tR\tannounced\x12\x1d\n" +
 	"\n" +
 	"last_error\x18\a \x01(\tR\tlastError\x12\x14\n" +
-	"\x05flaps\x18\b \x01(\x05R\x05flaps\"\xee\x01\n" +
+	"\x05flaps\x18\b \x01(\x05R\x05flaps\"\x86\x03\n" +
+	"\fAnnouncement\x12\x10\n" +
+	"\x03vip\x18\x01 \x01(\tR\x03vip\x12\x1a\n" +
+	"\bneighbor\x18\x02 \x01(\tR\bneighbor\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x1c\n" +
+	"\tannounced\x18\x04 \x01(\bR\tannounced\x12+\n" +
+	"\areasons\x18\x05 \x03(\v2\x11.pharos.v1.ReasonR\areasons\x12\x19\n" +
+	"\bnext_hop\x18\x06 \x01(\tR\anextHop\x12\x17\n" +
+	"\aas_path\x18\a \x03(\rR\x06asPath\x12\x15\n" +
+	"\x03med\x18\b \x01(\rH\x00R\x03med\x88\x01\x01\x12.\n" +
+	"\x10local_preference\x18\t \x01(\rH\x01R\x0flocalPreference\x88\x01\x01\x12 \n" +
+	"\vcommunities\x18\n" +
+	" \x03(\tR\vcommunities\x12+\n" +
+	"\x11large_communities\x18\v \x03(\tR\x10largeCommunitiesB\x06\n" +
+	"\x04_medB\x13\n" +
+	"\x11_local_preference\"R\n" +
+	"\x0eRoutingRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
+	"\bneighbor\x18\x02 \x01(\tR\bneighbor\x12\x10\n" +
+	"\x03vip\x18\x03 \x01(\tR\x03vip\"G\n" +
+	"\x0fRoutingResponse\x124\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x1e.pharos.v1.NodeRoutingResponseR\x05nodes\"\xb4\x01\n" +
+	"\x13NodeRoutingResponse\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x124\n" +
+	"\bsessions\x18\x03 \x03(\v2\x18.pharos.v1.SessionStatusR\bsessions\x12=\n" +
+	"\rannouncements\x18\x04 \x03(\v2\x17.pharos.v1.AnnouncementR\rannouncements\"\xee\x01\n" +
 	"\x0eListenerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x1c\n" +
@@ -3298,26 +3624,28 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\fExpelRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02by\x18\x02 \x01(\tR\x02by\"\x0f\n" +
-	"\rExpelResponse2\x80\x06\n" +
+	"\rExpelResponse2\xc2\x06\n" +
 	"\aControl\x12:\n" +
 	"\x05Apply\x12\x17.pharos.v1.ApplyRequest\x1a\x18.pharos.v1.ApplyResponse\x124\n" +
 	"\x03Get\x12\x15.pharos.v1.GetRequest\x1a\x16.pharos.v1.GetResponse\x12=\n" +
 	"\x06Status\x12\x18.pharos.v1.StatusRequest\x1a\x19.pharos.v1.StatusResponse\x12@\n" +
 	"\aExplain\x12\x19.pharos.v1.ExplainRequest\x1a\x1a.pharos.v1.ExplainResponse\x12@\n" +
+	"\aRouting\x12\x19.pharos.v1.RoutingRequest\x1a\x1a.pharos.v1.RoutingResponse\x12@\n" +
 	"\aMembers\x12\x19.pharos.v1.MembersRequest\x1a\x1a.pharos.v1.MembersResponse\x12L\n" +
 	"\vCreateToken\x12\x1d.pharos.v1.CreateTokenRequest\x1a\x1e.pharos.v1.CreateTokenResponse\x12O\n" +
 	"\fRemoveMember\x12\x1e.pharos.v1.RemoveMemberRequest\x1a\x1f.pharos.v1.RemoveMemberResponse\x12:\n" +
 	"\x05Drain\x12\x17.pharos.v1.DrainRequest\x1a\x18.pharos.v1.DrainResponse\x12@\n" +
 	"\aUndrain\x12\x19.pharos.v1.UndrainRequest\x1a\x1a.pharos.v1.UndrainResponse\x12L\n" +
 	"\vListServers\x12\x1d.pharos.v1.ListServersRequest\x1a\x1e.pharos.v1.ListServersResponse\x12U\n" +
-	"\x0eOperateServers\x12 .pharos.v1.OperateServersRequest\x1a!.pharos.v1.OperateServersResponse2\xdf\x02\n" +
+	"\x0eOperateServers\x12 .pharos.v1.OperateServersRequest\x1a!.pharos.v1.OperateServersResponse2\xa9\x03\n" +
 	"\x04Peer\x12C\n" +
 	"\bRegister\x12\x1a.pharos.v1.RegisterRequest\x1a\x1b.pharos.v1.RegisterResponse\x12L\n" +
 	"\vWaitApplied\x12\x1d.pharos.v1.WaitAppliedRequest\x1a\x1e.pharos.v1.WaitAppliedResponse\x12=\n" +
 	"\x06Submit\x12\x18.pharos.v1.SubmitRequest\x1a\x19.pharos.v1.SubmitResponse\x12:\n" +
 	"\x05Expel\x12\x17.pharos.v1.ExpelRequest\x1a\x18.pharos.v1.ExpelResponse\x12I\n" +
 	"\n" +
-	"NodeStatus\x12\x1c.pharos.v1.NodeStatusRequest\x1a\x1d.pharos.v1.NodeStatusResponseB2Z0github.com/pharos-lb/pharos/cluster/api/pharosv1b\x06proto3"
+	"NodeStatus\x12\x1c.pharos.v1.NodeStatusRequest\x1a\x1d.pharos.v1.NodeStatusResponse\x12H\n" +
+	"\vNodeRouting\x12\x19.pharos.v1.RoutingRequest\x1a\x1e.pharos.v1.NodeRoutingResponseB2Z0github.com/pharos-lb/pharos/cluster/api/pharosv1b\x06proto3"
 
 var (
 	file_cluster_api_pharosv1_pharos_proto_rawDescOnce sync.Once
@@ -3331,7 +3659,7 @@ func file_cluster_api_pharosv1_pharos_proto_rawDescGZIP() []byte {
 	return file_cluster_api_pharosv1_pharos_proto_rawDescData
 }
 
-var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*Fault)(nil),                  // 0: pharos.v1.Fault
 	(*Faults)(nil),                 // 1: pharos.v1.Faults
@@ -3350,118 +3678,130 @@ var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*Reason)(nil),                 // 14: pharos.v1.Reason
 	(*VIPStatus)(nil),              // 15: pharos.v1.VIPStatus
 	(*SessionStatus)(nil),          // 16: pharos.v1.SessionStatus
-	(*ListenerStatus)(nil),         // 17: pharos.v1.ListenerStatus
-	(*PoolStatus)(nil),             // 18: pharos.v1.PoolStatus
-	(*ServerStatus)(nil),           // 19: pharos.v1.ServerStatus
-	(*ExplainRequest)(nil),         // 20: pharos.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 21: pharos.v1.ExplainResponse
-	(*NodeExplanation)(nil),        // 22: pharos.v1.NodeExplanation
-	(*Member)(nil),                 // 23: pharos.v1.Member
-	(*MembersRequest)(nil),         // 24: pharos.v1.MembersRequest
-	(*MembersResponse)(nil),        // 25: pharos.v1.MembersResponse
-	(*CreateTokenRequest)(nil),     // 26: pharos.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 27: pharos.v1.CreateTokenResponse
-	(*RemoveMemberRequest)(nil),    // 28: pharos.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),   // 29: pharos.v1.RemoveMemberResponse
-	(*DrainRequest)(nil),           // 30: pharos.v1.DrainRequest
-	(*DrainResponse)(nil),          // 31: pharos.v1.DrainResponse
-	(*UndrainRequest)(nil),         // 32: pharos.v1.UndrainRequest
-	(*UndrainResponse)(nil),        // 33: pharos.v1.UndrainResponse
-	(*RegisterRequest)(nil),        // 34: pharos.v1.RegisterRequest
-	(*RegisterResponse)(nil),       // 35: pharos.v1.RegisterResponse
-	(*ListServersRequest)(nil),     // 36: pharos.v1.ListServersRequest
-	(*ListServersResponse)(nil),    // 37: pharos.v1.ListServersResponse
-	(*Server)(nil),                 // 38: pharos.v1.Server
-	(*ServerOnNode)(nil),           // 39: pharos.v1.ServerOnNode
-	(*Unasked)(nil),                // 40: pharos.v1.Unasked
-	(*OperateServersRequest)(nil),  // 41: pharos.v1.OperateServersRequest
-	(*OperateServersResponse)(nil), // 42: pharos.v1.OperateServersResponse
-	(*WaitAppliedRequest)(nil),     // 43: pharos.v1.WaitAppliedRequest
-	(*WaitAppliedResponse)(nil),    // 44: pharos.v1.WaitAppliedResponse
-	(*SubmitRequest)(nil),          // 45: pharos.v1.SubmitRequest
-	(*SubmitResponse)(nil),         // 46: pharos.v1.SubmitResponse
-	(*ExpelRequest)(nil),           // 47: pharos.v1.ExpelRequest
-	(*ExpelResponse)(nil),          // 48: pharos.v1.ExpelResponse
-	(*durationpb.Duration)(nil),    // 49: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 50: google.protobuf.Timestamp
+	(*Announcement)(nil),           // 17: pharos.v1.Announcement
+	(*RoutingRequest)(nil),         // 18: pharos.v1.RoutingRequest
+	(*RoutingResponse)(nil),        // 19: pharos.v1.RoutingResponse
+	(*NodeRoutingResponse)(nil),    // 20: pharos.v1.NodeRoutingResponse
+	(*ListenerStatus)(nil),         // 21: pharos.v1.ListenerStatus
+	(*PoolStatus)(nil),             // 22: pharos.v1.PoolStatus
+	(*ServerStatus)(nil),           // 23: pharos.v1.ServerStatus
+	(*ExplainRequest)(nil),         // 24: pharos.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 25: pharos.v1.ExplainResponse
+	(*NodeExplanation)(nil),        // 26: pharos.v1.NodeExplanation
+	(*Member)(nil),                 // 27: pharos.v1.Member
+	(*MembersRequest)(nil),         // 28: pharos.v1.MembersRequest
+	(*MembersResponse)(nil),        // 29: pharos.v1.MembersResponse
+	(*CreateTokenRequest)(nil),     // 30: pharos.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 31: pharos.v1.CreateTokenResponse
+	(*RemoveMemberRequest)(nil),    // 32: pharos.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 33: pharos.v1.RemoveMemberResponse
+	(*DrainRequest)(nil),           // 34: pharos.v1.DrainRequest
+	(*DrainResponse)(nil),          // 35: pharos.v1.DrainResponse
+	(*UndrainRequest)(nil),         // 36: pharos.v1.UndrainRequest
+	(*UndrainResponse)(nil),        // 37: pharos.v1.UndrainResponse
+	(*RegisterRequest)(nil),        // 38: pharos.v1.RegisterRequest
+	(*RegisterResponse)(nil),       // 39: pharos.v1.RegisterResponse
+	(*ListServersRequest)(nil),     // 40: pharos.v1.ListServersRequest
+	(*ListServersResponse)(nil),    // 41: pharos.v1.ListServersResponse
+	(*Server)(nil),                 // 42: pharos.v1.Server
+	(*ServerOnNode)(nil),           // 43: pharos.v1.ServerOnNode
+	(*Unasked)(nil),                // 44: pharos.v1.Unasked
+	(*OperateServersRequest)(nil),  // 45: pharos.v1.OperateServersRequest
+	(*OperateServersResponse)(nil), // 46: pharos.v1.OperateServersResponse
+	(*WaitAppliedRequest)(nil),     // 47: pharos.v1.WaitAppliedRequest
+	(*WaitAppliedResponse)(nil),    // 48: pharos.v1.WaitAppliedResponse
+	(*SubmitRequest)(nil),          // 49: pharos.v1.SubmitRequest
+	(*SubmitResponse)(nil),         // 50: pharos.v1.SubmitResponse
+	(*ExpelRequest)(nil),           // 51: pharos.v1.ExpelRequest
+	(*ExpelResponse)(nil),          // 52: pharos.v1.ExpelResponse
+	(*durationpb.Duration)(nil),    // 53: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 54: google.protobuf.Timestamp
 }
 var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	0,  // 0: pharos.v1.Faults.faults:type_name -> pharos.v1.Fault
-	49, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
+	53, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
 	5,  // 2: pharos.v1.ApplyResponse.changes:type_name -> pharos.v1.Change
 	7,  // 3: pharos.v1.ApplyResponse.nodes:type_name -> pharos.v1.NodeApplied
-	49, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
+	53, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
 	13, // 5: pharos.v1.StatusResponse.node:type_name -> pharos.v1.NodeStatusResponse
-	23, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
-	50, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
+	27, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
+	54, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
 	15, // 8: pharos.v1.NodeStatusResponse.vips:type_name -> pharos.v1.VIPStatus
 	16, // 9: pharos.v1.NodeStatusResponse.sessions:type_name -> pharos.v1.SessionStatus
-	17, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
-	18, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
-	50, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
+	21, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
+	22, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
+	54, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
 	14, // 13: pharos.v1.VIPStatus.reasons:type_name -> pharos.v1.Reason
-	50, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
-	50, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
-	19, // 16: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
-	50, // 17: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
-	50, // 18: pharos.v1.ServerStatus.created:type_name -> google.protobuf.Timestamp
-	50, // 19: pharos.v1.ServerStatus.ejected_until:type_name -> google.protobuf.Timestamp
-	22, // 20: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
-	15, // 21: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
-	16, // 22: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
-	49, // 23: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
-	23, // 24: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
-	49, // 25: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	50, // 26: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
-	49, // 27: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
-	49, // 28: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
-	49, // 29: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
-	38, // 30: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
-	40, // 31: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
-	50, // 32: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
-	39, // 33: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
-	19, // 34: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
-	49, // 35: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
-	38, // 36: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
-	7,  // 37: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
-	40, // 38: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
-	4,  // 39: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
-	8,  // 40: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
-	10, // 41: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
-	20, // 42: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
-	24, // 43: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
-	26, // 44: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
-	28, // 45: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
-	30, // 46: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
-	32, // 47: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
-	36, // 48: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
-	41, // 49: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
-	34, // 50: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
-	43, // 51: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
-	45, // 52: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	47, // 53: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
-	12, // 54: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
-	6,  // 55: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
-	9,  // 56: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
-	11, // 57: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
-	21, // 58: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
-	25, // 59: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
-	27, // 60: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
-	29, // 61: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
-	31, // 62: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
-	33, // 63: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
-	37, // 64: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
-	42, // 65: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
-	35, // 66: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
-	44, // 67: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
-	46, // 68: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	48, // 69: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
-	13, // 70: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
-	55, // [55:71] is the sub-list for method output_type
-	39, // [39:55] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	54, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
+	54, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
+	14, // 16: pharos.v1.Announcement.reasons:type_name -> pharos.v1.Reason
+	20, // 17: pharos.v1.RoutingResponse.nodes:type_name -> pharos.v1.NodeRoutingResponse
+	16, // 18: pharos.v1.NodeRoutingResponse.sessions:type_name -> pharos.v1.SessionStatus
+	17, // 19: pharos.v1.NodeRoutingResponse.announcements:type_name -> pharos.v1.Announcement
+	23, // 20: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
+	54, // 21: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
+	54, // 22: pharos.v1.ServerStatus.created:type_name -> google.protobuf.Timestamp
+	54, // 23: pharos.v1.ServerStatus.ejected_until:type_name -> google.protobuf.Timestamp
+	26, // 24: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
+	15, // 25: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
+	16, // 26: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
+	53, // 27: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
+	27, // 28: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
+	53, // 29: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	54, // 30: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	53, // 31: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
+	53, // 32: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
+	53, // 33: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
+	42, // 34: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
+	44, // 35: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
+	54, // 36: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
+	43, // 37: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
+	23, // 38: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
+	53, // 39: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
+	42, // 40: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
+	7,  // 41: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
+	44, // 42: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
+	4,  // 43: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
+	8,  // 44: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
+	10, // 45: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
+	24, // 46: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
+	18, // 47: pharos.v1.Control.Routing:input_type -> pharos.v1.RoutingRequest
+	28, // 48: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
+	30, // 49: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
+	32, // 50: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
+	34, // 51: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
+	36, // 52: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
+	40, // 53: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
+	45, // 54: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
+	38, // 55: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
+	47, // 56: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
+	49, // 57: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
+	51, // 58: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
+	12, // 59: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
+	18, // 60: pharos.v1.Peer.NodeRouting:input_type -> pharos.v1.RoutingRequest
+	6,  // 61: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
+	9,  // 62: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
+	11, // 63: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
+	25, // 64: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
+	19, // 65: pharos.v1.Control.Routing:output_type -> pharos.v1.RoutingResponse
+	29, // 66: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
+	31, // 67: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
+	33, // 68: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
+	35, // 69: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
+	37, // 70: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
+	41, // 71: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
+	46, // 72: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
+	39, // 73: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
+	48, // 74: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
+	50, // 75: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
+	52, // 76: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
+	13, // 77: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
+	20, // 78: pharos.v1.Peer.NodeRouting:output_type -> pharos.v1.NodeRoutingResponse
+	61, // [61:79] is the sub-list for method output_type
+	43, // [43:61] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_pharosv1_pharos_proto_init() }
@@ -3470,14 +3810,15 @@ func file_cluster_api_pharosv1_pharos_proto_init() {
 		return
 	}
 	file_cluster_api_pharosv1_pharos_proto_msgTypes[4].OneofWrappers = []any{}
-	file_cluster_api_pharosv1_pharos_proto_msgTypes[41].OneofWrappers = []any{}
+	file_cluster_api_pharosv1_pharos_proto_msgTypes[17].OneofWrappers = []any{}
+	file_cluster_api_pharosv1_pharos_proto_msgTypes[45].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_pharosv1_pharos_proto_rawDesc), len(file_cluster_api_pharosv1_pharos_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   49,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

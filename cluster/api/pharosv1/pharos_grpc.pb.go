@@ -25,6 +25,7 @@ const (
 	Control_Get_FullMethodName            = "/pharos.v1.Control/Get"
 	Control_Status_FullMethodName         = "/pharos.v1.Control/Status"
 	Control_Explain_FullMethodName        = "/pharos.v1.Control/Explain"
+	Control_Routing_FullMethodName        = "/pharos.v1.Control/Routing"
 	Control_Members_FullMethodName        = "/pharos.v1.Control/Members"
 	Control_CreateToken_FullMethodName    = "/pharos.v1.Control/CreateToken"
 	Control_RemoveMember_FullMethodName   = "/pharos.v1.Control/RemoveMember"
@@ -48,6 +49,9 @@ type ControlClient interface {
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	// Explain says, for each live node, why it does or does not announce a VIP.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
+	// Routing says, for each node, how its BGP sessions are, and what it
+	// announces to each of its neighbors, or why it does not.
+	Routing(ctx context.Context, in *RoutingRequest, opts ...grpc.CallOption) (*RoutingResponse, error)
 	// Members lists the cluster's members.
 	Members(ctx context.Context, in *MembersRequest, opts ...grpc.CallOption) (*MembersResponse, error)
 	// CreateToken makes a one-time token with which a node can join.
@@ -109,6 +113,16 @@ func (c *controlClient) Explain(ctx context.Context, in *ExplainRequest, opts ..
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainResponse)
 	err := c.cc.Invoke(ctx, Control_Explain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlClient) Routing(ctx context.Context, in *RoutingRequest, opts ...grpc.CallOption) (*RoutingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RoutingResponse)
+	err := c.cc.Invoke(ctx, Control_Routing_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +213,9 @@ type ControlServer interface {
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	// Explain says, for each live node, why it does or does not announce a VIP.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	// Routing says, for each node, how its BGP sessions are, and what it
+	// announces to each of its neighbors, or why it does not.
+	Routing(context.Context, *RoutingRequest) (*RoutingResponse, error)
 	// Members lists the cluster's members.
 	Members(context.Context, *MembersRequest) (*MembersResponse, error)
 	// CreateToken makes a one-time token with which a node can join.
@@ -237,6 +254,9 @@ func (UnimplementedControlServer) Status(context.Context, *StatusRequest) (*Stat
 }
 func (UnimplementedControlServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedControlServer) Routing(context.Context, *RoutingRequest) (*RoutingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Routing not implemented")
 }
 func (UnimplementedControlServer) Members(context.Context, *MembersRequest) (*MembersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Members not implemented")
@@ -348,6 +368,24 @@ func _Control_Explain_Handler(srv interface{}, ctx context.Context, dec func(int
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServer).Explain(ctx, req.(*ExplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Control_Routing_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RoutingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Routing(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Routing_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Routing(ctx, req.(*RoutingRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -502,6 +540,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Control_Explain_Handler,
 		},
 		{
+			MethodName: "Routing",
+			Handler:    _Control_Routing_Handler,
+		},
+		{
 			MethodName: "Members",
 			Handler:    _Control_Members_Handler,
 		},
@@ -540,6 +582,7 @@ const (
 	Peer_Submit_FullMethodName      = "/pharos.v1.Peer/Submit"
 	Peer_Expel_FullMethodName       = "/pharos.v1.Peer/Expel"
 	Peer_NodeStatus_FullMethodName  = "/pharos.v1.Peer/NodeStatus"
+	Peer_NodeRouting_FullMethodName = "/pharos.v1.Peer/NodeRouting"
 )
 
 // PeerClient is the client API for Peer service.
@@ -562,6 +605,8 @@ type PeerClient interface {
 	Expel(ctx context.Context, in *ExpelRequest, opts ...grpc.CallOption) (*ExpelResponse, error)
 	// NodeStatus is the asked node's word on itself alone.
 	NodeStatus(ctx context.Context, in *NodeStatusRequest, opts ...grpc.CallOption) (*NodeStatusResponse, error)
+	// NodeRouting is the asked node's part of Control.Routing.
+	NodeRouting(ctx context.Context, in *RoutingRequest, opts ...grpc.CallOption) (*NodeRoutingResponse, error)
 }
 
 type peerClient struct {
@@ -622,6 +667,16 @@ func (c *peerClient) NodeStatus(ctx context.Context, in *NodeStatusRequest, opts
 	return out, nil
 }
 
+func (c *peerClient) NodeRouting(ctx context.Context, in *RoutingRequest, opts ...grpc.CallOption) (*NodeRoutingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(NodeRoutingResponse)
+	err := c.cc.Invoke(ctx, Peer_NodeRouting_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -642,6 +697,8 @@ type PeerServer interface {
 	Expel(context.Context, *ExpelRequest) (*ExpelResponse, error)
 	// NodeStatus is the asked node's word on itself alone.
 	NodeStatus(context.Context, *NodeStatusRequest) (*NodeStatusResponse, error)
+	// NodeRouting is the asked node's part of Control.Routing.
+	NodeRouting(context.Context, *RoutingRequest) (*NodeRoutingResponse, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -666,6 +723,9 @@ func (UnimplementedPeerServer) Expel(context.Context, *ExpelRequest) (*ExpelResp
 }
 func (UnimplementedPeerServer) NodeStatus(context.Context, *NodeStatusRequest) (*NodeStatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method NodeStatus not implemented")
+}
+func (UnimplementedPeerServer) NodeRouting(context.Context, *RoutingRequest) (*NodeRoutingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method NodeRouting not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -778,6 +838,24 @@ func _Peer_NodeStatus_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_NodeRouting_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RoutingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).NodeRouting(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_NodeRouting_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).NodeRouting(ctx, req.(*RoutingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -804,6 +882,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "NodeStatus",
 			Handler:    _Peer_NodeStatus_Handler,
+		},
+		{
+			MethodName: "NodeRouting",
+			Handler:    _Peer_NodeRouting_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
