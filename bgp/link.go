@@ -110,6 +110,8 @@ func (l *link) toRouter() {
 func (l *link) toEngine() {
 	// Closing it ends toRouter too.
 	defer func() { _ = l.engine.Close() }()
+	late := l.expectOpen()
+	defer late.Stop()
 	buf := make([]byte, maxMessage)
 	from := &resumed{conn: l.router, before: l.begun}
 	for {
@@ -132,6 +134,7 @@ func (l *link) toEngine() {
 			_, _ = l.router.Write(appendMessage(nil, typeNotification, refusal.Code, refusal.Subcode))
 			return
 		}
+		late.Stop()
 		if typeOf(msg) != typeUpdate {
 			l.session.observe(l, func(o *observer) { o.received(msg) })
 		}
@@ -140,6 +143,19 @@ func (l *link) toEngine() {
 			_, _ = l.engine.Write(heard)
 		}
 	}
+}
+
+// openPatience is how long a router may take to say its first word. RFC 4271
+// 8.2.2 suggests four minutes, in which a router whose packets TTL security
+// drops, or that is half dead, would be waited for without a word.
+const openPatience = 10 * time.Second
+
+// expectOpen ends the connection if the router says nothing.
+func (l *link) expectOpen() *time.Timer {
+	return time.AfterFunc(max(openPatience, l.session.params.holdTime), func() {
+		l.end("the router took the connection and then said nothing: " + l.session.terms().Suspicion())
+		l.close()
+	})
 }
 
 // resumed reads what another process has read of a message already, and then

@@ -175,7 +175,7 @@ func (d *Door) drop() {
 func (d *Door) Came() <-chan *net.TCPConn { return d.came }
 
 // Suspicion says, in words for operators, why a router may not have come.
-func (d *Door) Suspicion() string { return d.terms.suspicion() }
+func (d *Door) Suspicion() string { return d.terms.Suspicion() }
 
 // Close lets the router connect no more, and closes a connection that was not
 // taken. It returns when nothing of the door runs any more.

@@ -89,14 +89,15 @@ func (t Terms) explain(err error, source netip.Addr) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: is BGP running on the router, and does it accept this node?", err)
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return fmt.Errorf("%w: %s", err, t.suspicion())
+		return fmt.Errorf("%w: %s", err, t.Suspicion())
 	}
 	return err
 }
 
-// suspicion says what may be the reason of a router's silence. Packets that
+// Suspicion says what may be the reason of a router's silence, in words for
+// operators. Packets that
 // TCP-MD5 or TTL security refuse are dropped without an answer.
-func (t Terms) suspicion() string {
+func (t Terms) Suspicion() string {
 	switch {
 	case t.Password != "" && t.TTLSecurity > 0:
 		return fmt.Sprintf("is the router up, does it have the same password (TCP-MD5), and is it within %s with TTL security on?", hops(t.TTLSecurity))
