@@ -16,6 +16,10 @@ import (
 type Filter struct {
 	phase phase
 	heard time.Time // when the engine was last told that the router lives
+	// Of each family: whether the router waits for its routes anew, and when the
+	// engine was last told so.
+	asks  [len(refreshes)]bool
+	asked [len(refreshes)]time.Time
 }
 
 // phase is how far the router is, as far as it says so (RFC 4271 8.2.2).
@@ -31,6 +35,25 @@ const (
 // often is how often the engine hears that the router lives. The shortest hold
 // time is 3 s; a full table may bring thousands of messages a second.
 const often = 200 * time.Millisecond
+
+// seldom is how often the engine is asked for all routes anew (RFC 2918). Each
+// time costs it memory until the router has read the answer; a router that asks
+// again in the meantime is answered once, at its next message.
+const seldom = time.Second
+
+// refreshes are what a router asks with, and passed what the engine is given
+// for it: with a KEEPALIVE behind it, since it does not restart the hold timer.
+// They are not changed.
+var (
+	refreshes = [...][]byte{
+		AppendMessage(nil, TypeRouteRefresh, ipv4Unicast[:]...),
+		AppendMessage(nil, TypeRouteRefresh, ipv6Unicast[:]...),
+	}
+	passed = [...][]byte{
+		AppendMessage(slices.Clone(refreshes[0]), TypeKeepalive),
+		AppendMessage(slices.Clone(refreshes[1]), TypeKeepalive),
+	}
+)
 
 // Refusal is why a router's message ends the connection.
 type Refusal struct {
@@ -51,8 +74,9 @@ var malformed = Refusal{2, 0, "the router's OPEN is malformed: its inner lengths
 // keepalive is what the engine is given instead of an UPDATE. It is not changed.
 var keepalive = AppendMessage(nil, TypeKeepalive)
 
-// Judge returns the message that the engine is given for one of the router's,
-// nil for none; or why the connection ends. What it returns may be msg itself.
+// Judge returns what the engine is given for one of the router's messages: whole
+// messages, or nil for none; or why the connection ends. What it returns must
+// not be changed.
 func (f *Filter) Judge(msg []byte, now time.Time) (pass []byte, refusal *Refusal) {
 	switch t := TypeOf(msg); {
 	case f.phase == closed:
@@ -76,19 +100,27 @@ func (f *Filter) Judge(msg []byte, now time.Time) (pass []byte, refusal *Refusal
 		r := &undue[f.phase]
 		f.phase = closed
 		return nil, r
-	case t == TypeRouteRefresh && plain(msg):
-		return msg, nil
+	case t == TypeRouteRefresh:
+		// One with more in it asks for a filter (RFC 5291) or is a demarcation (RFC
+		// 7313), and one of another family is nothing to us.
+		for i, r := range refreshes {
+			f.asks[i] = f.asks[i] || slices.Equal(r, msg)
+		}
 	}
-	if now.Sub(f.heard) < often {
-		return nil, nil
-	}
-	f.heard = now
-	return keepalive, nil
+	return f.due(now), nil
 }
 
-// plain reports whether a ROUTE-REFRESH asks for a family of ours, and nothing
-// else: neither for a filter (RFC 5291) nor as a demarcation (RFC 7313).
-func plain(msg []byte) bool {
-	body := msg[HeaderLen:]
-	return len(body) == 4 && (slices.Equal(body, ipv4Unicast[:]) || slices.Equal(body, ipv6Unicast[:]))
+// due is what the engine should have now, of what can wait.
+func (f *Filter) due(now time.Time) []byte {
+	for i := range passed {
+		if f.asks[i] && now.Sub(f.asked[i]) >= seldom {
+			f.asks[i], f.asked[i], f.heard = false, now, now
+			return passed[i]
+		}
+	}
+	if now.Sub(f.heard) < often {
+		return nil
+	}
+	f.heard = now
+	return keepalive
 }
