@@ -142,7 +142,7 @@ func TestConnectRetryChangesWithoutAReset(t *testing.T) {
 	if st := s.Status()[0]; !st.Established || !st.Since.Equal(since) {
 		t.Errorf("status: %+v, established first at %s", st, since)
 	}
-	if got := time.Duration(s.list()[0].connectRetry.Load()); got != 7*time.Second {
+	if got := s.list()[0].terms().connectRetry; got != 7*time.Second {
 		t.Errorf("a lost session would be tried again within %s", got)
 	}
 }

@@ -6,6 +6,8 @@ package bgp
 import (
 	"net/netip"
 	"time"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // State is all that the speaker should do: with whom to hold sessions, and
@@ -19,11 +21,25 @@ type State struct {
 type Neighbor struct {
 	Name         string
 	Address      netip.Addr
-	Port         uint16        // 0: 179
+	Port         uint16        // the router's, or with Passive ours; 0: 179
 	ASN          uint32        // the router's
 	LocalASN     uint32        // ours towards it
 	HoldTime     time.Duration // whole seconds, at least 3s (RFC 4271 4.2); keepalives are a third of it
 	ConnectRetry time.Duration // whole seconds, at least 1s
+	// Password signs the segments of the session (TCP-MD5, RFC 2385). Empty:
+	// they are not signed.
+	Password guard.Password
+	// TTLSecurity is how many hops away the router may be, 1 to 254 (RFC 5082).
+	// 0: any number. Not with Multihop.
+	TTLSecurity int
+	// Multihop is the TTL of what is sent. 0: 255.
+	Multihop int
+	// Passive neighbors are not dialled: they connect to Port here, on Source
+	// or, without one, on any address.
+	Passive bool
+	// Source is the local address of the session, of Address's family. Invalid:
+	// the one that the kernel picks.
+	Source netip.Addr
 	// Routes is the whole set to announce: what is not in it is withdrawn.
 	Routes []Route
 }

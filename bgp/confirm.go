@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // receipt waits for the UPDATE that tells one step to the router.
@@ -109,7 +111,7 @@ func (s *session) acknowledged(ctx context.Context, l *link) bool {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
-		if n, err := unacknowledged(l.router); err != nil || n == 0 {
+		if n, err := guard.Unacknowledged(l.router); err != nil || n == 0 {
 			return true // an error means that the connection is closed: settled
 		}
 		select {

@@ -97,10 +97,11 @@ type router struct {
 // routerConfig numbers a router: router i has 10.0.i.1 and fd00:i::1, and we
 // have 10.0.i.2 and fd00:i::2 on its link.
 type routerConfig struct {
-	index  int
-	asn    int
-	remote int    // our ASN, as the router has it
-	extra  string // more lines for bgpd
+	index   int
+	asn     int
+	remote  int    // our ASN, as the router has it
+	extra   string // more lines for bgpd
+	address string // one more of the router's own; empty: none
 }
 
 func startRouter(t *testing.T, c routerConfig) *router {
@@ -135,6 +136,9 @@ func startRouter(t *testing.T, c routerConfig) *router {
 	r.run("ip", "addr", "add", fmt.Sprintf("10.0.%d.1/24", c.index), "dev", "eth0")
 	r.run("ip", "addr", "add", fmt.Sprintf("fd00:%d::1/64", c.index), "dev", "eth0", "nodad")
 	r.run("ip", "link", "set", "eth0", "up")
+	if c.address != "" {
+		r.run("ip", "addr", "add", c.address+"/32", "dev", "lo")
+	}
 
 	neighbor4, neighbor6 := fmt.Sprintf("10.0.%d.2", c.index), fmt.Sprintf("fd00:%d::2", c.index)
 	r.config = fmt.Sprintf(`frr defaults datacenter

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // A session outlives an upgrade of this program: the relay owns the TCP
@@ -112,11 +114,24 @@ func (s *Speaker) takeAdopted(p params) (*inheritance, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("adopt the session with neighbor %s: what was handed over is a %T", p.name, conn)
 	}
-	if remote := router.RemoteAddr().(*net.TCPAddr).AddrPort(); remote.Port() != p.router.Port() || remote.Addr().Unmap() != p.router.Addr() {
+	if err := p.fits(router); err != nil {
 		_ = router.Close()
-		return nil, fmt.Errorf("adopt the session with neighbor %s: it is with %s, and the router is at %s now", p.name, remote, p.router)
+		return nil, fmt.Errorf("adopt the session with neighbor %s: %w", p.name, err)
 	}
 	return &inheritance{Established: e, router: router}, nil
+}
+
+// fits says why a connection is none that the session could have made, or have
+// been given by the router.
+func (p params) fits(router *net.TCPConn) error {
+	remote, local := router.RemoteAddr().(*net.TCPAddr).AddrPort(), router.LocalAddr().(*net.TCPAddr).AddrPort()
+	switch {
+	case remote.Addr().Unmap() != p.router.Addr(), remote.Port() != p.router.Port() && local.Port() != p.router.Port():
+		return fmt.Errorf("it is with %s, and the router is at %s now", remote, p.router)
+	case p.source.IsValid() && local.Addr().Unmap() != p.source:
+		return fmt.Errorf("it is from %s, and the source is %s now", local.Addr(), p.source)
+	}
+	return nil
 }
 
 // dropAdopted closes what no neighbor has taken. The caller holds applying.
@@ -152,6 +167,7 @@ func (s *session) detach() (Established, bool) {
 		s.cancel()
 		<-s.done
 	}
+	s.closeDoor()
 	s.engine.stop()
 	e.Neighbor, e.Since, e.Flaps = s.params.name, since, flaps
 	return e, ok
@@ -210,11 +226,15 @@ func (l *link) replay(in *inheritance) error {
 	}
 	if n := len(in.Theirs); n < headerLen {
 		return errTruncated
-	} else if whole, err := checkHeader(in.Theirs[:headerLen]); err != nil || whole != n || typeOf(in.Theirs) != typeOpen {
+	} else if whole, err := guard.CheckHeader(in.Theirs[:headerLen]); err != nil || whole != n || typeOf(in.Theirs) != typeOpen {
 		return errors.New("what was handed over as the router's OPEN is none")
 	}
 	l.session.observe(l, func(o *observer) { o.sent(ours) })
-	if _, err := l.engine.Write(in.Theirs); err != nil {
+	heard, refusal := l.filter.Judge(in.Theirs, time.Now())
+	if refusal != nil {
+		return errors.New(refusal.Reason)
+	}
+	if _, err := l.engine.Write(heard); err != nil {
 		return fmt.Errorf("answer the engine's OPEN: %w", err)
 	}
 	l.session.observe(l, func(o *observer) { o.received(in.Theirs) })
@@ -250,6 +270,9 @@ func (l *link) goOn(in *inheritance) error {
 		s.observe(l, func(o *observer) { o.sent(msg) })
 	}
 	keepalive := appendMessage(nil, typeKeepalive)
+	if _, refusal := l.filter.Judge(keepalive, time.Now()); refusal != nil {
+		return errors.New(refusal.Reason)
+	}
 	if _, err := l.engine.Write(keepalive); err != nil {
 		return err
 	}

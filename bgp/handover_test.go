@@ -9,6 +9,8 @@ import (
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // detached runs a speaker until all its neighbors are told their routes, and
@@ -185,7 +187,7 @@ func TestWithdrawalsAreReadBack(t *testing.T) {
 			}
 		}
 		msg := withdrawal(want)
-		if n, err := checkHeader(msg[:headerLen]); err != nil || n != len(msg) {
+		if n, err := guard.CheckHeader(msg[:headerLen]); err != nil || n != len(msg) {
 			t.Fatalf("header: %d of %d octets, %v", n, len(msg), err)
 		}
 		withdrawn, announced, err := parseUpdate(msg)

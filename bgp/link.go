@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // lingering is how long a closed connection may take to be closed by the
@@ -27,8 +29,9 @@ type link struct {
 	session  *session
 	router   *net.TCPConn
 	engine   net.Conn
-	peer     netip.Addr // by which the engine knows this connection
-	observer *observer  // guarded by session.mu
+	peer     netip.Addr   // by which the engine knows this connection
+	observer *observer    // guarded by session.mu
+	filter   guard.Filter // of the goroutine that reads from the router
 
 	// detaching asks both directions to stop between two messages.
 	detaching atomic.Bool
@@ -107,8 +110,9 @@ func (l *link) toRouter() {
 func (l *link) toEngine() {
 	// Closing it ends toRouter too.
 	defer func() { _ = l.engine.Close() }()
+	late := l.expectOpen()
+	defer late.Stop()
 	buf := make([]byte, maxMessage)
-	keepalive := appendMessage(nil, typeKeepalive)
 	from := &resumed{conn: l.router, before: l.begun}
 	for {
 		from.n = 0
@@ -119,24 +123,39 @@ func (l *link) toEngine() {
 				return
 			}
 			l.end(readWords(err))
-			if subcode, ok := headerSubcode(err); ok {
+			if subcode, ok := guard.HeaderSubcode(err); ok {
 				_, _ = l.router.Write(appendMessage(nil, typeNotification, codeHeader, subcode))
 			}
 			return
 		}
-		var v verdict
-		l.session.observe(l, func(o *observer) { v = o.received(msg) })
-		switch v {
-		case refuse:
+		heard, refusal := l.filter.Judge(msg, time.Now())
+		if refusal != nil {
+			l.end(refusal.Reason)
+			_, _ = l.router.Write(appendMessage(nil, typeNotification, refusal.Code, refusal.Subcode))
 			return
-		case silence:
-			// Like a KEEPALIVE, it restarts the hold timer (RFC 4271 8.2.2, event 27).
-			msg = keepalive
-		case pass:
 		}
-		// If GoBGP has closed its end, go on reading until the router closes too.
-		_, _ = l.engine.Write(msg)
+		late.Stop()
+		if typeOf(msg) != typeUpdate {
+			l.session.observe(l, func(o *observer) { o.received(msg) })
+		}
+		if heard != nil {
+			// If GoBGP has closed its end, go on reading until the router closes too.
+			_, _ = l.engine.Write(heard)
+		}
 	}
+}
+
+// openPatience is how long a router may take to say its first word. RFC 4271
+// 8.2.2 suggests four minutes, in which a router whose packets TTL security
+// drops, or that is half dead, would be waited for without a word.
+const openPatience = 10 * time.Second
+
+// expectOpen ends the connection if the router says nothing.
+func (l *link) expectOpen() *time.Timer {
+	return time.AfterFunc(max(openPatience, l.session.params.holdTime), func() {
+		l.end("the router took the connection and then said nothing: " + l.session.terms().Suspicion())
+		l.close()
+	})
 }
 
 // resumed reads what another process has read of a message already, and then

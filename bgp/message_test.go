@@ -3,57 +3,11 @@ package bgp
 import (
 	"bytes"
 	"errors"
-	"io"
 	"net/netip"
 	"testing"
-	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-func TestReadMessage(t *testing.T) {
-	keepalive := appendMessage(nil, typeKeepalive)
-	header := func(change func([]byte)) []byte {
-		b := appendMessage(nil, typeKeepalive)
-		change(b)
-		return b
-	}
-	for _, test := range []struct {
-		name    string
-		in      []byte
-		err     error
-		subcode uint8 // RFC 4271 6.1
-	}{
-		{"whole", keepalive, nil, 0},
-		{"nothing", nil, io.EOF, 0},
-		{"end within the header", keepalive[:7], io.ErrUnexpectedEOF, 0},
-		{"end within the body", appendMessage(nil, typeOpen, make([]byte, 10)...)[:20], io.ErrUnexpectedEOF, 0},
-		{"end right after the header", appendMessage(nil, typeOpen, make([]byte, 10)...)[:19], io.ErrUnexpectedEOF, 0},
-		{"marker", header(func(b []byte) { b[15] = 0 }), errMarker, 1},
-		{"too short for a header", header(func(b []byte) { b[17] = 18 }), errLength, 2},
-		{"too long", header(func(b []byte) { b[16], b[17] = 0x10, 0x01 }), errLength, 2},
-		{"KEEPALIVE with a body", header(func(b []byte) { b[17] = 20 }), errLength, 2},
-		{"OPEN without its fields", appendMessage(nil, typeOpen, 4), errLength, 2},
-		{"NOTIFICATION without a subcode", appendMessage(nil, typeNotification, 6), errLength, 2},
-		{"UPDATE without its lengths", appendMessage(nil, typeUpdate, 0, 0, 0), errLength, 2},
-		{"type 0", header(func(b []byte) { b[18] = 0 }), errType, 3},
-		{"type 6", header(func(b []byte) { b[18] = 6 }), errType, 3},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			// Octet by octet, as TCP may bring it.
-			got, err := readMessage(iotest.OneByteReader(bytes.NewReader(test.in)), make([]byte, maxMessage))
-			if !errors.Is(err, test.err) {
-				t.Fatalf("error %v, want %v", err, test.err)
-			}
-			if err == nil && !bytes.Equal(got, test.in) {
-				t.Errorf("got %x", got)
-			}
-			if subcode, _ := headerSubcode(err); subcode != test.subcode {
-				t.Errorf("subcode %d, want %d", subcode, test.subcode)
-			}
-		})
-	}
-}
 
 // openMessage is an OPEN of version 4 with the given capabilities.
 func openMessage(asn uint16, holdTime uint16, capabilities ...byte) []byte {
@@ -63,30 +17,6 @@ func openMessage(asn uint16, holdTime uint16, capabilities ...byte) []byte {
 	}
 	body = append(body, byte(2+len(capabilities)), 2, byte(len(capabilities)))
 	return appendMessage(nil, typeOpen, append(body, capabilities...)...)
-}
-
-func TestParseOpen(t *testing.T) {
-	id := netip.MustParseAddr("10.0.0.1")
-	for _, test := range []struct {
-		name string
-		msg  []byte
-		want open
-		err  error
-	}{
-		{"bare: IPv4 alone, RFC 4760 8", openMessage(65000, 9), open{65000, 9, id, true, false}, nil},
-		{"four-octet ASN, RFC 6793", openMessage(23456, 9, 65, 4, 0, 1, 0, 0), open{65536, 9, id, true, false}, nil},
-		{"IPv6 alone", openMessage(65000, 9, 1, 4, 0, 2, 0, 1), open{65000, 9, id, false, true}, nil},
-		{"both families, among others", openMessage(65000, 9, 2, 0, 1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 1, 4, 0, 1, 0, 128), open{65000, 9, id, true, true}, nil},
-		{"capability beyond the end", openMessage(65000, 9, 65, 4, 0, 1), open{}, errTruncated},
-		{"parameters shorter than said", appendMessage(nil, typeOpen, 4, 0, 1, 0, 9, 10, 0, 0, 1, 5), open{}, errTruncated},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			got, err := parseOpen(test.msg)
-			if !errors.Is(err, test.err) || err == nil && got != test.want {
-				t.Errorf("got %+v, %v; want %+v, %v", got, err, test.want, test.err)
-			}
-		})
-	}
 }
 
 func TestNotificationInWords(t *testing.T) {
@@ -165,14 +95,11 @@ func TestObserver(t *testing.T) {
 	withdrawal := appendMessage(nil, typeUpdate, 0, 5, 32, 198, 51, 100, 1, 0, 0)
 
 	o := newObserver(p)
-	if v := o.received(opened); v != pass || o.state != stateOpenConfirm {
-		t.Errorf("after OPEN: %v, %s", v, o.state)
+	if o.received(opened); o.state != stateOpenConfirm {
+		t.Errorf("after OPEN: %s", o.state)
 	}
-	if v := o.received(keepalive); v != pass || o.state != stateEstablished {
-		t.Errorf("after KEEPALIVE: %v, %s", v, o.state)
-	}
-	if v := o.received(update); v != silence || o.reason != "" || len(o.told) != 0 {
-		t.Errorf("a router's UPDATE: %v, %q, %v", v, o.reason, o.told)
+	if o.received(keepalive); o.state != stateEstablished {
+		t.Errorf("after KEEPALIVE: %s", o.state)
 	}
 	prefix := netip.MustParsePrefix("198.51.100.1/32")
 	o.sent(update)
@@ -187,12 +114,6 @@ func TestObserver(t *testing.T) {
 	o.end("the router closed the connection")
 	if o.reason != "the router ended the session: cease, peer de-configured" {
 		t.Errorf("reason: %q", o.reason)
-	}
-
-	early := newObserver(p)
-	early.received(opened)
-	if v := early.received(update); v != refuse || early.reason == "" {
-		t.Errorf("an UPDATE before the session is established: %v, %q", v, early.reason)
 	}
 }
 
@@ -213,9 +134,7 @@ func FuzzMessage(f *testing.F) {
 			if !bytes.Equal(msg, appendMessage(nil, typeOf(msg), msg[headerLen:]...)) {
 				t.Fatalf("not as written: %x", msg)
 			}
-			if v := o.received(msg); typeOf(msg) == typeUpdate && v == pass {
-				t.Fatal("an UPDATE was let through")
-			}
+			o.received(msg)
 			o.sent(msg)
 			for p := range o.told {
 				if p != p.Masked() {

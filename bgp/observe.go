@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // The names of the session states (RFC 4271 8.2.2).
@@ -21,9 +23,9 @@ const (
 // session is and what the router has been told. It is pure: the relay feeds it.
 type observer struct {
 	params params
-	state  string // from opensent on; never back
-	reason string // why the connection ends: the first one counts
-	peer   open   // the router's OPEN, if had is set
+	state  string     // from opensent on; never back
+	reason string     // why the connection ends: the first one counts
+	peer   guard.Open // the router's OPEN, if had is set
 	had    bool
 
 	// ours and theirs are the OPENs as they were sent; nil before.
@@ -73,12 +75,11 @@ func (o *observer) sent(msg []byte) {
 	}
 }
 
-// received takes note of a message of the router, and says whether GoBGP gets
-// to see it.
-func (o *observer) received(msg []byte) verdict {
+// received takes note of a message of the router that the guard has let pass.
+func (o *observer) received(msg []byte) {
 	switch typeOf(msg) {
 	case typeOpen:
-		if peer, err := parseOpen(msg); err == nil {
+		if peer, err := guard.ParseOpen(msg); err == nil {
 			o.peer, o.had = peer, true
 		}
 		o.theirs = slices.Clone(msg)
@@ -93,24 +94,8 @@ func (o *observer) received(msg []byte) verdict {
 		if n, err := parseNotification(msg); err == nil {
 			o.end(o.receivedWords(n))
 		}
-	case typeUpdate:
-		if o.state != stateEstablished {
-			o.end("the router sent an UPDATE before the session was established")
-			return refuse
-		}
-		return silence
 	}
-	return pass
 }
-
-// verdict is what becomes of a message of the router.
-type verdict int
-
-const (
-	pass    verdict = iota
-	silence         // the hold timer restarts, and that is all
-	refuse          // the connection ends
-)
 
 // end notes why the connection ends; what follows from it adds nothing.
 func (o *observer) end(reason string) {
@@ -123,7 +108,7 @@ func (o *observer) sentWords(n notification) string {
 	p := o.params
 	switch {
 	case n.code == codeOpen && n.subcode == openBadPeerAS && o.had:
-		return fmt.Sprintf("the router says that it is AS %d, but asn is %d for this neighbor: correct one of them", o.peer.asn, p.asn)
+		return fmt.Sprintf("the router says that it is AS %d, but asn is %d for this neighbor: correct one of them", o.peer.ASN, p.asn)
 	case n.code == codeHoldExpired:
 		return fmt.Sprintf("hold timer expired: nothing heard from the router for %s", o.holdTime())
 	}
@@ -141,14 +126,14 @@ func (o *observer) receivedWords(n notification) string {
 // speak both.
 func (o *observer) negotiated(p netip.Prefix) bool {
 	if p.Addr().Is4() {
-		return o.peer.ipv4
+		return o.peer.IPv4
 	}
-	return o.peer.ipv6
+	return o.peer.IPv6
 }
 
 // holdTime is the negotiated one: the smaller (RFC 4271 4.2).
 func (o *observer) holdTime() time.Duration {
-	if d := time.Duration(o.peer.holdTime) * time.Second; o.had && d < o.params.holdTime {
+	if d := time.Duration(o.peer.HoldTime) * time.Second; o.had && d < o.params.holdTime {
 		return d
 	}
 	return o.params.holdTime

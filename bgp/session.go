@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -10,33 +11,28 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // params are what a session is made of: a change of any of them needs a new
 // session, a change of anything else must not.
 type params struct {
-	name         string
-	router       netip.AddrPort
-	asn          uint32
-	localASN     uint32
-	routerID     netip.Addr
-	holdTime     time.Duration
-	connectRetry time.Duration // at first: see session.connectRetry
-}
-
-// sameSession says whether a session made of p can go on where o is wanted. How
-// soon a lost one is tried again is no affair of the router's.
-func (p params) sameSession(o params) bool {
-	p.connectRetry = o.connectRetry
-	return p == o
+	name     string
+	router   netip.AddrPort
+	source   netip.Addr
+	signed   bool // by TCP-MD5: a connection cannot begin or cease to be
+	asn      uint32
+	localASN uint32
+	routerID netip.Addr
+	holdTime time.Duration
 }
 
 func paramsOf(s State, n Neighbor) params {
 	return params{
-		name: n.Name, router: n.endpoint(), asn: n.ASN, localASN: n.LocalASN,
-		routerID: s.RouterID, holdTime: n.HoldTime, connectRetry: n.ConnectRetry,
+		name: n.Name, router: n.endpoint(), source: n.Source, signed: n.Password != "",
+		asn: n.ASN, localASN: n.LocalASN, routerID: s.RouterID, holdTime: n.HoldTime,
 	}
 }
 
@@ -54,17 +50,20 @@ const (
 type session struct {
 	params  params
 	engine  *engine
+	ports   *guard.Ports
 	log     *slog.Logger
 	changed func() // called after each change of what status tells
 
 	inherited *inheritance // of the process before; nil once taken up; run's own after start
 
-	connectRetry atomic.Int64 // the neighbor's ConnectRetry, in nanoseconds
-
 	cancel context.CancelFunc // set by start
 	done   chan struct{}      // closed when run has returned
 
+	entry entry
+
 	mu        sync.Mutex
+	transport transport
+	interrupt context.CancelFunc     // ends an attempt to connect; nil between two
 	routes    map[netip.Prefix]Route // what the engine announces, canonical
 	state     string
 	since     time.Time
@@ -75,13 +74,11 @@ type session struct {
 	news      chan struct{} // closed, and made anew, whenever the fields above or link's observer change
 }
 
-func newSession(p params, e *engine, log *slog.Logger, changed func()) *session {
-	s := &session{
-		params: p, engine: e, log: log, changed: changed, done: make(chan struct{}),
+func newSession(p params, t transport, e *engine, ports *guard.Ports, log *slog.Logger, changed func()) *session {
+	return &session{
+		params: p, transport: t, engine: e, ports: ports, log: log, changed: changed, done: make(chan struct{}),
 		routes: map[netip.Prefix]Route{}, state: stateIdle, news: make(chan struct{}),
 	}
-	s.connectRetry.Store(int64(p.connectRetry))
-	return s
 }
 
 // start begins to hold the session; stop ends it.
@@ -113,6 +110,7 @@ func (s *session) stop() {
 		s.cancel()
 		<-s.done
 	}
+	s.closeDoor()
 	s.engine.stop()
 }
 
@@ -137,11 +135,11 @@ func (s *session) run(ctx context.Context) {
 			s.setState(stateIdle)
 			return
 		}
-		retry = min(2*retry, time.Duration(s.connectRetry.Load()))
+		retry = min(2*retry, s.terms().connectRetry)
 	}
 }
 
-// connectOnce dials the router and holds the connection until it ends. It
+// connectOnce connects to the router and holds the connection until it ends. It
 // says whether the session was established meanwhile.
 func (s *session) connectOnce(ctx context.Context) bool {
 	inherited := s.inherited
@@ -151,11 +149,11 @@ func (s *session) connectOnce(ctx context.Context) bool {
 	if inherited != nil {
 		router = inherited.router
 	} else {
-		router, err = dialRouter(ctx, s.params)
+		router, err = s.connect(ctx)
 	}
 	if err != nil {
-		if ctx.Err() == nil {
-			s.setError(fmt.Sprintf("cannot connect: %v: is BGP running on the router, and does it accept this node?", err))
+		if !errors.Is(err, context.Canceled) {
+			s.setError(err.Error())
 		}
 		return false
 	}
@@ -172,6 +170,11 @@ func (s *session) connectOnce(ctx context.Context) bool {
 		s.link = l
 		s.state = stateOpenSent
 	})
+	// The terms may have changed since it was made.
+	if err := s.terms().Change(router); err != nil {
+		l.end(fmt.Sprintf("cannot secure the connection: %v", err))
+		l.close()
+	}
 	if inherited != nil {
 		l.runInherited(ctx, inherited)
 	} else {
@@ -301,20 +304,4 @@ func (s *session) status() SessionStatus {
 		slices.SortFunc(st.Unspoken, comparePrefix)
 	}
 	return st
-}
-
-// dialRouter opens the TCP connection. Every socket of Go is close-on-exec, so
-// no child can keep it open when this process is killed.
-func dialRouter(ctx context.Context, p params) (*net.TCPConn, error) {
-	d := net.Dialer{
-		// A lost SYN is sent again by the kernel after a second at the
-		// earliest: a new attempt is as quick, and resolves neighbors anew.
-		Timeout: max(p.connectRetry, time.Second),
-		Control: setSocketOptions,
-	}
-	conn, err := d.DialContext(ctx, "tcp", p.router.String())
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.TCPConn), nil
 }

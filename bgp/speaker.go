@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // Config is what a Speaker needs.
@@ -49,6 +51,8 @@ type Speaker struct {
 	phase    phase
 	pending  State         // what Reconcile was given before Run
 	adopted  []Established // what Adopt was, and no neighbor has taken yet
+
+	ports guard.Ports // where passive neighbors connect
 
 	mu       sync.Mutex
 	sessions []*session // in the order of State.Neighbors
@@ -192,12 +196,12 @@ func (s *Speaker) reconcile(ctx context.Context, state State) error {
 	kept := map[*session]Neighbor{}
 	for _, n := range state.Neighbors {
 		p := paramsOf(state, n)
-		if old := current[n.Name]; old != nil && old.params.sameSession(p) {
+		if old := current[n.Name]; old != nil && old.params == p {
 			next = append(next, old)
 			kept[old] = n
 			continue
 		}
-		session, err := s.create(p, n.Routes, engines)
+		session, err := s.create(p, n, engines)
 		if err != nil {
 			stopAll(created)
 			return err
@@ -214,7 +218,7 @@ func (s *Speaker) reconcile(ctx context.Context, state State) error {
 		if !ok {
 			continue
 		}
-		session.connectRetry.Store(int64(n.ConnectRetry))
+		session.tune(transportOf(n))
 		receipts, err := session.apply(session.planTo(n.Routes))
 		if err != nil {
 			errs = append(errs, err)
@@ -245,14 +249,14 @@ func (s *Speaker) reconcile(ctx context.Context, state State) error {
 }
 
 // create makes a session that announces routes once it is started.
-func (s *Speaker) create(p params, routes []Route, engines []*engine) (*session, error) {
+func (s *Speaker) create(p params, n Neighbor, engines []*engine) (*session, error) {
 	log := s.log.With("neighbor", p.name, "router", p.router.String())
 	e, err := newEngine(p, engines, log)
 	if err != nil {
 		return nil, err
 	}
-	session := newSession(p, e, log, s.notify)
-	if _, err := session.apply(session.planTo(routes)); err != nil {
+	session := newSession(p, transportOf(n), e, &s.ports, log, s.notify)
+	if _, err := session.apply(session.planTo(n.Routes)); err != nil {
 		session.stop()
 		return nil, err
 	}

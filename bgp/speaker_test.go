@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // fakeRouter speaks just enough BGP over loopback for a session, and can do
@@ -81,7 +83,7 @@ func (p *peer) send(msg []byte) {
 }
 
 // await reads up to the next message of a type, and keeps the session alive.
-func (p *peer) await(want messageType) []byte {
+func (p *peer) await(want guard.Type) []byte {
 	p.t.Helper()
 	_ = p.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	for {

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
 // Fault is one thing wrong with a State: the path of the field and what is
@@ -107,6 +109,7 @@ func (n Neighbor) validate(path string, report func(path, format string, args ..
 	}
 	checkSeconds(".hold_time", n.HoldTime, 3*time.Second)
 	checkSeconds(".connect_retry", n.ConnectRetry, time.Second)
+	n.validateTransport(path, report)
 
 	prefixes := map[netip.Prefix]int{}
 	for i, r := range n.Routes {
@@ -117,6 +120,29 @@ func (n Neighbor) validate(path string, report func(path, format string, args ..
 			prefixes[r.Prefix] = i
 		}
 		r.validate(path, n, report)
+	}
+}
+
+func (n Neighbor) validateTransport(path string, report func(path, format string, args ...any)) {
+	if len(n.Password) > guard.MaxPassword {
+		report(path+".password", "has %d octets, TCP-MD5 takes %d", len(n.Password), guard.MaxPassword)
+	}
+	if n.TTLSecurity < 0 || n.TTLSecurity > 254 {
+		report(path+".ttl_security", "%d is not within 0 to 254", n.TTLSecurity)
+	}
+	if n.Multihop < 0 || n.Multihop > 255 {
+		report(path+".multihop", "%d is not within 0 to 255", n.Multihop)
+	}
+	if n.TTLSecurity > 0 && n.Multihop > 0 {
+		report(path+".multihop", "excludes ttl_security, which sends a TTL of 255 (RFC 5082 3)")
+	}
+	if s := n.Source; s.IsValid() {
+		switch {
+		case s.IsUnspecified() || s.IsMulticast() || s.Is4In6():
+			report(path+".source", "%s is not a usable unicast address", s)
+		case s.Is4() != n.Address.Is4():
+			report(path+".source", "%s is not of the family of %s", s, addrText(n.Address))
+		}
 	}
 }
 

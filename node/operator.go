@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/fsm"
 	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/proxy"
@@ -14,7 +15,7 @@ import (
 // secrets opens what is sealed in the cluster's state. It is
 // *security.Identity.
 type secrets interface {
-	// OpenConfig returns a copy whose private keys are in clear.
+	// OpenConfig returns a copy whose private keys and passwords are in clear.
 	OpenConfig(registry.Config) (registry.Config, error)
 	// OpenSecret opens a secret that was sealed for the purpose.
 	OpenSecret(purpose, sealed string) (string, error)
@@ -26,7 +27,7 @@ type secrets interface {
 func translate(d fsm.Desired, s secrets) (proxy.Config, error) {
 	opened, err := s.OpenConfig(d.Snapshot.Config)
 	if err != nil {
-		return proxy.Config{}, fmt.Errorf("open the private keys: %w", err)
+		return proxy.Config{}, fmt.Errorf("open the secrets: %w", err)
 	}
 	pc := withOperator(proxyConfig(opened), d.Servers)
 	if pc.TicketKeys, err = ticketKeys(d, s); err != nil {
@@ -36,6 +37,15 @@ func translate(d fsm.Desired, s secrets) (proxy.Config, error) {
 		return proxy.Config{}, err
 	}
 	return pc, nil
+}
+
+// openedState is bgpState of a configuration whose passwords are sealed.
+func openedState(c registry.Config, s secrets, self Config, open func(vip string) bool) (bgp.State, error) {
+	opened, err := c.MapPasswords(s.OpenSecret)
+	if err != nil {
+		return bgp.State{}, fmt.Errorf("open the passwords: %w", err)
+	}
+	return bgpState(opened, self, open)
 }
 
 // withOperator returns a configuration in which each server has its id, the time

@@ -272,7 +272,7 @@ func (r *reconciler) carryOut(ctx context.Context, desired fsm.Desired) error {
 	after := vipAddresses(snap.Config)
 	gone := func(a netip.Addr) bool { return !slices.Contains(after, a) }
 	if slices.ContainsFunc(before, gone) {
-		state, err := bgpState(r.running.Snapshot.Config, r.self, func(vip string) bool {
+		state, err := openedState(r.running.Snapshot.Config, r.secrets, r.self, func(vip string) bool {
 			return r.gates[vip].Open && !slices.ContainsFunc(vipOf(r.running.Snapshot.Config, vip).Addresses, gone)
 		})
 		if err != nil {
@@ -434,7 +434,7 @@ func (o *Observation) see(name string, pools []proxy.PoolStatus) {
 
 // announce hands the speaker what the gates allow, if that changed.
 func (r *reconciler) announce(ctx context.Context) {
-	state, err := bgpState(r.running.Snapshot.Config, r.self, func(vip string) bool { return r.gates[vip].Open })
+	state, err := openedState(r.running.Snapshot.Config, r.secrets, r.self, func(vip string) bool { return r.gates[vip].Open })
 	if err != nil {
 		r.bgpError = err
 		return

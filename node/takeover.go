@@ -151,7 +151,7 @@ func (r *run) warm(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("configuration %d: %w", version, err)
 	}
-	if _, err := bgpState(desired.Snapshot.Config, r.config, func(string) bool { return true }); err != nil {
+	if _, err := openedState(desired.Snapshot.Config, r.identity, r.config, func(string) bool { return true }); err != nil {
 		return fmt.Errorf("configuration %d: %w", version, err)
 	}
 	whole.Listeners = nil

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/bgp/guard"
 	"github.com/pharos-lb/pharos/cluster/registry"
 )
 
@@ -25,7 +26,7 @@ func vipAddresses(c registry.Config) []netip.Addr {
 }
 
 // bgpState gives what the node called name should announce, when the gates of
-// the VIPs that open holds are open.
+// the VIPs that open holds are open. The passwords of c must be in clear.
 func bgpState(c registry.Config, self Config, open func(vip string) bool) (bgp.State, error) {
 	state := bgp.State{RouterID: routerID(self)}
 	for _, n := range c.Neighbors {
@@ -35,6 +36,8 @@ func bgpState(c registry.Config, self Config, open func(vip string) bool) (bgp.S
 		bn := bgp.Neighbor{
 			Name: n.Name, Address: n.Address, Port: n.Port, ASN: n.ASN, LocalASN: n.LocalASN,
 			HoldTime: n.HoldTime, ConnectRetry: n.ConnectRetry,
+			Password: guard.Password(n.Password), TTLSecurity: n.TTLSecurity, Multihop: n.Multihop,
+			Passive: n.Passive, Source: n.Source,
 		}
 		for _, v := range c.VIPs {
 			if v.Mode != registry.ModeBGP || !open(v.Name) {

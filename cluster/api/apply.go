@@ -87,7 +87,7 @@ func waitTimeout(asked *durationpb.Duration) (time.Duration, error) {
 // take 300 MiB of memory for 2 s.
 const largeDocument = 1 << 20
 
-// parse reads a document, and seals the private keys in it: from here on, none
+// parse reads a document, and seals the secrets in it: from here on, none
 // is in clear. Its errors are statuses.
 func (s *Server) parse(ctx context.Context, file string, document []byte) (registry.Config, error) {
 	if len(document) > largeDocument {
@@ -98,7 +98,7 @@ func (s *Server) parse(ctx context.Context, file string, document []byte) (regis
 			return registry.Config{}, status.FromContextError(ctx.Err()).Err()
 		}
 	}
-	config, err := registry.ParseWith(s.identity.OpenKey, file, document)
+	config, err := registry.ParseWith(s.identity.OpenSecret, file, document)
 	var faults registry.Faults
 	switch {
 	case errors.As(err, &faults):

@@ -21,7 +21,7 @@ func (s *Server) propose(ctx context.Context, command fsm.Command) (fsm.Result, 
 				return fsm.Result{}, status.Errorf(codes.InvalidArgument, "the key of certificate %s is in clear, and must not come into the log", cert.Name)
 			}
 		}
-		if faults := c.Config.ValidateWith(s.identity.OpenKey); len(faults) > 0 {
+		if faults := c.Config.ValidateWith(s.identity.OpenSecret); len(faults) > 0 {
 			return fsm.Result{}, invalid(faults)
 		}
 		seeded := *c

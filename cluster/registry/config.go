@@ -71,7 +71,7 @@ type VIP struct {
 type Neighbor struct {
 	Name     string        `json:"name" required:"true" format:"name"`
 	Address  netip.Addr    `json:"address" required:"true"`
-	Port     uint16        `json:"port" default:"179" filled:"true" range:"1..65535"`
+	Port     uint16        `json:"port" default:"179" filled:"true" range:"1..65535"`                    // the router's; with passive, the one that the nodes wait at
 	ASN      uint32        `json:"asn" required:"true" range:"1..4294967294"`                            // the router's
 	LocalASN uint32        `json:"local_asn" required:"true" range:"1..4294967294"`                      // ours towards it
 	Nodes    []string      `json:"nodes" required:"true" format:"name" least:"name at least one node"`   // who speaks with it
@@ -94,6 +94,23 @@ type Neighbor struct {
 	// as next hops: at most one of each family. Absent: the node's own
 	// addresses, from its node file.
 	NextHops map[string][]netip.Addr `json:"next_hops" empty:"ok"`
+	// Password signs the session's segments (TCP-MD5, RFC 2385): 1 to 80 bytes in
+	// clear, or sealed (SealedPrefix). The router must have the same.
+	Password Secret `json:"password" max:"256"`
+	// TTLSecurity is how many hops away the router may be; what comes from
+	// farther is dropped (GTSM, RFC 5082). True is 1, a router on the same link.
+	// Not with multihop.
+	TTLSecurity int `json:"ttl_security" range:"1..254" off:"0" truth:"1"`
+	// Multihop is the TTL of what is sent. Absent: 255, which a router with TTL
+	// security wants and any other takes.
+	Multihop int `json:"multihop" range:"1..255"`
+	// Passive has the nodes wait for the router to connect, to port, instead of
+	// dialling it.
+	Passive bool `json:"passive"`
+	// Source is the address of the session's own end, on the one node that
+	// speaks with the neighbor. Absent: the one that the kernel picks or, if
+	// passive, any.
+	Source netip.Addr `json:"source"`
 }
 
 // SelectsNode reports whether a node is to announce the VIP.

@@ -100,6 +100,21 @@ func (g *generator) neighbor(name string, address netip.Addr) Neighbor {
 			b.NextHops[node] = []netip.Addr{genAddress().Draw(g.T, "next hop")}
 		}
 	}
+	if g.bool("has password") {
+		b.Password = Secret(rapid.OneOf(rapid.StringMatching(`[ -~]{1,80}`), rapid.Just(SealedPrefix+"c2VhbGVk")).Draw(g.T, "password"))
+	}
+	if g.bool("has TTL security") {
+		b.TTLSecurity = rapid.IntRange(0, 254).Draw(g.T, "TTL security")
+	} else if g.bool("has multihop") {
+		b.Multihop = rapid.IntRange(1, 255).Draw(g.T, "multihop")
+	}
+	b.Passive = g.bool("passive")
+	if len(b.Nodes) == 1 && g.bool("has source") {
+		b.Source = netip.MustParseAddr("2001:db8::5")
+		if address.Is4() {
+			b.Source = netip.MustParseAddr("10.0.0.5")
+		}
+	}
 	return b
 }
 

@@ -41,6 +41,9 @@ func (f *field) shaped() bool {
 // integer reads a whole number in plain decimal digits that the field's type
 // holds. Whether it is within the field's bounds is for the checks to say.
 func (r *reader) integer(path string, n node, to reflect.Value, f *field) {
+	if n.kind == truthKind && f.truth != "" {
+		n = node{kind: wholeKind, at: n.at, text: map[string]string{"true": f.truth, "false": "0"}[n.text]}
+	}
 	v, ok := r.digits(path, n, limitsOf(to.Type()), f)
 	switch {
 	case !ok:

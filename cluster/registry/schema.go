@@ -22,6 +22,7 @@ import (
 //	for       the listener protocols that it is of use with; absent: all
 //	range     the lowest and highest value; "(0..1" leaves the 0 out
 //	off       one more value, which turns the thing off
+//	truth     the number that true stands for; false is 0
 //	whole     a duration is in whole seconds
 //	words     the values that there are
 //	format    the shape of text, by name (see checkFormat); of a list or a
@@ -48,6 +49,7 @@ type field struct {
 	protocols, words       []string
 	format, keys           string
 	max                    int // 0: unbounded
+	truth                  string
 	ref, least, null       string
 }
 
@@ -99,7 +101,7 @@ func fieldOf(index int, s reflect.StructField) field {
 		whole: s.Tag.Get("whole") == "true", statuses: s.Tag.Get("statuses") == "true",
 		protocols: strings.Fields(s.Tag.Get("for")), words: strings.Fields(s.Tag.Get("words")),
 		format: s.Tag.Get("format"), keys: s.Tag.Get("keys"),
-		ref: s.Tag.Get("ref"), least: s.Tag.Get("least"), null: s.Tag.Get("null"),
+		truth: s.Tag.Get("truth"), ref: s.Tag.Get("ref"), least: s.Tag.Get("least"), null: s.Tag.Get("null"),
 	}
 	if text, ok := s.Tag.Lookup("range"); ok {
 		f.bounds = boundsOf(text, s.Tag.Get("off"))

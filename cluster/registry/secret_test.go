@@ -15,6 +15,9 @@ import (
 // clear is a line of the key in testdata/full.yaml.
 const clear = "AwEHoUQDQgAEDY7o6ELM1z9DEqBb176VJ0nuBoM4EErcaPqYNvSZb8dglDl9Hmzh"
 
+// password is that of a neighbor there.
+const password = "correct horse battery staple"
+
 func TestAKeyIsNeverShown(t *testing.T) {
 	c := full(t)
 	if !strings.Contains(string(c.Certificates[0].Key), clear) {
@@ -22,6 +25,7 @@ func TestAKeyIsNeverShown(t *testing.T) {
 	}
 	other := c.Clone()
 	other.Certificates[0].Key = "sealed:v1:b3RoZXI="
+	other.Neighbors[0].Password = "sealed:v1:b3RoZXI="
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("configuration", "config", c, "certificate", c.Certificates[0], "key", c.Certificates[0].Key)
 	shown := map[string]string{
@@ -29,10 +33,10 @@ func TestAKeyIsNeverShown(t *testing.T) {
 		"a change": fmt.Sprint(Diff(c, other), Diff(other, c)), "an addition": fmt.Sprint(Diff(Config{}, c)), "a removal": fmt.Sprint(Diff(c, Config{})),
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
-		shown[verb] = fmt.Sprintf(verb, c) + fmt.Sprintf(verb, c.Certificates[0].Key) + fmt.Sprintf(verb, &c.Certificates[0])
+		shown[verb] = fmt.Sprintf(verb, c) + fmt.Sprintf(verb, c.Neighbors[0]) + fmt.Sprintf(verb, c.Certificates[0].Key) + fmt.Sprintf(verb, &c.Certificates[0])
 	}
 	for what, text := range shown {
-		if text == "" || strings.Contains(text, clear) || strings.Contains(text, "b3RoZXI") || strings.Contains(text, fmt.Sprintf("%x", clear)) {
+		if text == "" || strings.Contains(text, clear) || strings.Contains(text, password) || strings.Contains(text, fmt.Sprintf("%x", password)) || strings.Contains(text, "b3RoZXI") || strings.Contains(text, fmt.Sprintf("%x", clear)) {
 			t.Errorf("%s shows the key: %s", what, text)
 		}
 	}
@@ -95,8 +99,8 @@ func TestMapKeys(t *testing.T) {
 		if strings.HasPrefix(key, SealedPrefix) {
 			return key, nil
 		}
-		if name != "api" || !strings.Contains(key, clear) {
-			t.Errorf("certificate %s with key %s", name, key)
+		if (name != KeyPurpose("api") || !strings.Contains(key, clear)) && (name != PasswordPurpose("tor1") || key != password) {
+			t.Errorf("%s with %s", name, key)
 		}
 		return SealedPrefix + "b25l", nil
 	})
@@ -105,6 +109,9 @@ func TestMapKeys(t *testing.T) {
 	}
 	if sealed.Certificates[0].Key != SealedPrefix+"b25l" || sealed.Certificates[1].Key != before.Certificates[1].Key {
 		t.Errorf("the keys are %q and %q", string(sealed.Certificates[0].Key), string(sealed.Certificates[1].Key))
+	}
+	if sealed.Neighbors[0].Password != SealedPrefix+"b25l" || sealed.Neighbors[1].Password != "" {
+		t.Errorf("the passwords are %q and %q", string(sealed.Neighbors[0].Password), string(sealed.Neighbors[1].Password))
 	}
 	if faults := sealed.Validate(); len(faults) > 0 {
 		t.Error(faults)
@@ -115,7 +122,7 @@ func TestMapKeys(t *testing.T) {
 	}
 	sameValues(t, "the configuration before", before, c)
 	fault := errors.New("no key to seal with")
-	if _, err := c.MapKeys(func(string, string) (string, error) { return "", fault }); !errors.Is(err, fault) || !strings.Contains(err.Error(), "api") {
+	if _, err := c.MapKeys(func(string, string) (string, error) { return "", fault }); !errors.Is(err, fault) || !strings.Contains(err.Error(), "tor1") {
 		t.Errorf("got %v", err)
 	}
 }

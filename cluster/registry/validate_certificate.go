@@ -27,7 +27,7 @@ func (c *checker) key(path string, cert Certificate) {
 		if !well || c.open == nil {
 			return
 		}
-		opened, err := c.open(cert.Name, string(cert.Key))
+		opened, err := c.open(KeyPurpose(cert.Name), string(cert.Key))
 		if err != nil {
 			c.add(path+".key", "%v", err)
 			return

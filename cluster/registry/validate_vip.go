@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 func (c *checker) vips(vips []VIP) {
@@ -56,6 +57,7 @@ func (c *checker) neighbors(neighbors []Neighbor) {
 			sessions[session{node, b.Address}] = b.Name
 		}
 		c.nextHops(p+".next_hops", b.NextHops, nodes)
+		c.transport(p, b)
 		if !c.sure(p+".asn") || !c.sure(p+".local_asn") || b.ASN == 0 || b.LocalASN == 0 {
 			continue
 		}
@@ -100,6 +102,56 @@ func (c *checker) announcers(cfg Config) {
 		case !between && v.ASPathPrepend != nil:
 			c.add(p+".as_path_prepend", "is of use towards another AS only, and every neighbor that the VIP is announced to is of ours")
 		}
+	}
+}
+
+// transport checks how a neighbor's connection is to be made.
+func (c *checker) transport(p string, b Neighbor) {
+	c.password(p+".password", b)
+	if b.TTLSecurity > 0 && b.Multihop > 0 {
+		c.add(p+".multihop", "is of no use with ttl_security, which sends a TTL of 255 (RFC 5082)")
+	}
+	if !b.Source.IsValid() {
+		return
+	}
+	reason := notUnicast(b.Source)
+	switch {
+	case reason != "":
+		c.add(p+".source", "is %s, %s", b.Source, reason)
+	case b.Address.IsValid() && b.Source.Is4() != b.Address.Is4():
+		c.add(p+".source", "is %s, must be of the family of the neighbor's address", b.Source)
+	case len(b.Nodes) > 1:
+		c.add(p+".source", "is an address of one node, and this neighbor has %d: give each a neighbor of its own", len(b.Nodes))
+	}
+}
+
+// maxPassword is what TCP-MD5 takes on Linux (TCP_MD5SIG_MAXKEYLEN).
+const maxPassword = 80
+
+func (c *checker) password(path string, b Neighbor) {
+	password := b.Password
+	if is, well := sealed(password); is {
+		if !well {
+			c.add(path, "begins as a sealed password does, but no base64 follows")
+		}
+		if !well || c.open == nil {
+			return
+		}
+		opened, err := c.open(PasswordPurpose(b.Name), string(password))
+		if err != nil {
+			c.add(path, "%v", err)
+			return
+		}
+		password = Secret(opened)
+	}
+	switch {
+	case len(password) > maxPassword:
+		c.add(path, "has %d bytes, TCP-MD5 takes at most %d", len(password), maxPassword)
+	case password == "" && (b.Password != "" || c.doc != nil && c.has(strings.TrimSuffix(path, ".password"), "password", b) && c.sure(path)):
+		c.add(path, "is empty: give it a value or take it out")
+	case strings.ContainsRune(string(password), 0):
+		// FRR and others end it there.
+		c.add(path, "has a zero byte")
 	}
 }
 

@@ -21,7 +21,7 @@ var ErrSealed = errors.New("is sealed, but not by this cluster for this name: gi
 var ErrInClear = errors.New("is not sealed")
 
 // secretKeys seal what the nodes share through the log: private keys of
-// certificates, ticket keys, cookie keys. They come from the cluster key, so
+// certificates, passwords of neighbors, ticket keys, cookie keys. They come from the cluster key, so
 // each member has them and nothing else does.
 type secretKeys struct {
 	aead   cipher.AEAD
@@ -65,7 +65,7 @@ func (id *Identity) SealSecret(purpose, plain string) string {
 	return registry.SealedPrefix + base64.StdEncoding.EncodeToString(id.secrets.aead.Seal(nonce, nonce, []byte(plain), ad))
 }
 
-// OpenSecret reverses SealSecret. Its errors wrap ErrSealed or ErrInClear.
+// OpenSecret reverses SealSecret. It is a registry.Opener. Its errors wrap ErrSealed or ErrInClear.
 func (id *Identity) OpenSecret(purpose, sealed string) (string, error) {
 	text, ok := strings.CutPrefix(sealed, registry.SealedPrefix)
 	if !ok {
@@ -83,29 +83,22 @@ func (id *Identity) OpenSecret(purpose, sealed string) (string, error) {
 	return string(plain), nil
 }
 
-// OpenKey opens the sealed private key of a certificate. It is a
-// registry.Opener.
-func (id *Identity) OpenKey(name, sealed string) (string, error) {
-	return id.OpenSecret(certificatePurpose(name), sealed)
-}
-
-// SealConfig returns a copy in which each private key is sealed. What is sealed
-// already stays as it is: have it checked by registry.ParseWith before.
+// SealConfig returns a copy in which each private key and password is sealed.
+// What is sealed already stays as it is: have it checked by registry.ParseWith
+// before.
 func (id *Identity) SealConfig(c registry.Config) registry.Config {
-	c, _ = c.MapKeys(func(name, key string) (string, error) { // no error can come
-		if strings.HasPrefix(key, registry.SealedPrefix) {
-			return strings.TrimSpace(key), nil
+	c, _ = c.MapKeys(func(purpose, secret string) (string, error) { // no error can come
+		if strings.HasPrefix(secret, registry.SealedPrefix) {
+			return strings.TrimSpace(secret), nil
 		}
-		return id.SealSecret(certificatePurpose(name), key), nil
+		return id.SealSecret(purpose, secret), nil
 	})
 	return c
 }
 
-// OpenConfig returns a copy in which each private key is in clear, for use. It
-// must not be stored. A key that cannot be opened, or that was not sealed, is an
-// error that names the certificate.
+// OpenConfig returns a copy in which each private key and password is in clear,
+// for use. It must not be stored. One that cannot be opened, or that was not
+// sealed, is an error that names the certificate or neighbor.
 func (id *Identity) OpenConfig(c registry.Config) (registry.Config, error) {
-	return c.MapKeys(id.OpenKey)
+	return c.MapKeys(id.OpenSecret)
 }
-
-func certificatePurpose(name string) string { return "certificate " + name }

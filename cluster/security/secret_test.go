@@ -72,8 +72,13 @@ func TestWhatIsSealedIsOpened(t *testing.T) {
 
 func TestConfigurationsAreSealedAndOpened(t *testing.T) {
 	_, id := create(t, "n1")
-	c := registry.Config{Certificates: []registry.Certificate{{Name: "a", Key: "key of a"}, {Name: "b", Key: "key of b"}}}
+	c := registry.Config{Certificates: []registry.Certificate{{Name: "a", Key: "key of a"}, {Name: "b", Key: "key of b"}}, Neighbors: []registry.Neighbor{
+		{Name: "tor1", Password: "of tor1"}, {Name: "tor2"}, {Name: "tor3", Password: "of tor3"},
+	}}
 	sealed := id.SealConfig(c)
+	if p := sealed.Neighbors[0].Password; !strings.HasPrefix(string(p), registry.SealedPrefix) || sealed.Neighbors[1].Password != "" {
+		t.Errorf("the passwords are sealed as %q and %q", string(p), string(sealed.Neighbors[1].Password))
+	}
 	for i, cert := range sealed.Certificates {
 		if !cert.Sealed() || cert.Key == c.Certificates[i].Key {
 			t.Errorf("certificate %s is not sealed", cert.Name)
@@ -83,8 +88,13 @@ func TestConfigurationsAreSealedAndOpened(t *testing.T) {
 		t.Error("what was sealed is sealed once more")
 	}
 	opened, err := id.OpenConfig(sealed)
-	if err != nil || opened.Certificates[1].Key != "key of b" {
+	if err != nil || opened.Certificates[1].Key != "key of b" || opened.Neighbors[0].Password != "of tor1" || opened.Neighbors[1].Password != "" {
 		t.Errorf("opened: %v", err)
+	}
+	swapped := sealed.Clone()
+	swapped.Neighbors[2].Password = sealed.Neighbors[0].Password
+	if _, err := id.OpenConfig(swapped); !errors.Is(err, ErrSealed) || !strings.Contains(err.Error(), "neighbor tor3") {
+		t.Errorf("the password of another neighbor: %v", err)
 	}
 	sealed.Certificates[1].Key = sealed.Certificates[0].Key
 	if _, err := id.OpenConfig(sealed); !errors.Is(err, ErrSealed) || !strings.Contains(err.Error(), "certificate b") {

@@ -234,6 +234,7 @@ func takes(e ast.Expr, tag reflect.StructTag) string {
 		add("%s", low+" to "+high)
 	}
 	add("%s turns it off", tag.Get("off"))
+	add("true stands for %s", tag.Get("truth"))
 	add("at most %s", tag.Get("max"))
 	add("with %s", strings.Join(strings.Fields(tag.Get("for")), ", "))
 	return strings.Join(parts, "; ")
