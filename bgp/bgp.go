@@ -6,6 +6,8 @@ package bgp
 import (
 	"net/netip"
 	"time"
+
+	"github.com/pharos-lb/pharos/bgp/bfd"
 )
 
 // State is all that the speaker should do: with whom to hold sessions, and
@@ -24,6 +26,10 @@ type Neighbor struct {
 	LocalASN     uint32        // ours towards it
 	HoldTime     time.Duration // whole seconds, at least 3s (RFC 4271 4.2); keepalives are a third of it
 	ConnectRetry time.Duration // whole seconds, at least 1s
+	// BFD has the router watched, and lets it watch this node: the session ends
+	// as soon as BFD finds that the router cannot be reached. nil: off. A change
+	// of it leaves the BGP session as it is.
+	BFD *bfd.Config
 	// Routes is the whole set to announce: what is not in it is withdrawn.
 	Routes []Route
 }
@@ -44,6 +50,7 @@ type SessionStatus struct {
 	State       string    // RFC 4271 8.2.2, in lower case: idle, connect, active, opensent, openconfirm, established
 	Since       time.Time // of the last change to or from established; zero if never
 	Announced   []netip.Prefix
-	LastError   string // why the session last ended or could not start; empty if never
-	Flaps       int    // times that an established session was lost
+	LastError   string      // why the session last ended or could not start; empty if never
+	Flaps       int         // times that an established session was lost
+	BFD         *bfd.Status // nil: the neighbor has none
 }

@@ -238,6 +238,17 @@ func (s *session) missingFamilies(o *observer) string {
 	return ""
 }
 
+// cut ends the connection there is, if there is one: the router is lost.
+func (s *session) cut(reason string) {
+	s.mu.Lock()
+	l := s.link
+	s.mu.Unlock()
+	if l != nil && !l.detaching.Load() {
+		l.end(reason)
+		l.close()
+	}
+}
+
 func (s *session) setState(state string) {
 	s.update(func() { s.state = state })
 }

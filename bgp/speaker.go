@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pharos-lb/pharos/bgp/bfd"
 )
 
 // Config is what a Speaker needs.
@@ -43,6 +45,7 @@ type Speaker struct {
 	log            *slog.Logger
 	confirmTimeout time.Duration
 	events         chan struct{}
+	bfd            *bfd.Engine
 
 	// applying admits one change at a time; it is held for as long as one takes.
 	applying sync.Mutex
@@ -71,6 +74,7 @@ func New(c Config) *Speaker {
 	if s.confirmTimeout <= 0 {
 		s.confirmTimeout = time.Second
 	}
+	s.bfd = bfd.New(bfd.Options{Logger: s.log, Failed: s.lost, Changed: s.notify})
 	return s
 }
 
@@ -84,6 +88,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 		return errors.New("a BGP speaker runs only once")
 	}
 	s.phase = running
+	watch := s.watch(ctx)
 	err := s.reconcile(ctx, s.pending)
 	s.pending = State{}
 	s.dropAdopted()
@@ -103,7 +108,44 @@ func (s *Speaker) Run(ctx context.Context) error {
 		s.log.Warn("not every router confirmed the last withdrawal", "error", werr)
 	}
 	stopAll(s.list())
-	return err
+	// BFD ends last, and on purpose: a router that heard of it first might take
+	// it for a failure, and would have no withdrawal to go by.
+	return errors.Join(err, watch())
+}
+
+// watch runs BFD until the function that it returns is called.
+func (s *Speaker) watch(ctx context.Context) (end func() error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- s.bfd.Run(ctx) }()
+	return func() error {
+		cancel()
+		return <-ended
+	}
+}
+
+// lost is told by BFD of a router that cannot be reached any more: what BGP
+// would find when the hold time is over.
+func (s *Speaker) lost(neighbor string, st bfd.Status) {
+	for _, session := range s.list() {
+		if session.params.name == neighbor {
+			session.cut("BFD: " + st.Reason)
+		}
+	}
+}
+
+// Sender tells how punctual BFD's packets are.
+func (s *Speaker) Sender() bfd.Sender { return s.bfd.Sender() }
+
+// peers are those neighbors that BFD watches.
+func (s State) peers() []bfd.Peer {
+	var out []bfd.Peer
+	for _, n := range s.Neighbors {
+		if n.BFD != nil {
+			out = append(out, bfd.Peer{Name: n.Name, Address: n.Address, Config: *n.BFD})
+		}
+	}
+	return out
 }
 
 // Reconcile makes state what the speaker does. An invalid state changes
@@ -157,6 +199,9 @@ func (s *Speaker) Status() []SessionStatus {
 	all := make([]SessionStatus, len(sessions))
 	for i, session := range sessions {
 		all[i] = session.status()
+		if st, ok := s.bfd.Status(all[i].Neighbor); ok {
+			all[i].BFD = &st
+		}
 	}
 	return all
 }
@@ -236,6 +281,10 @@ func (s *Speaker) reconcile(ctx context.Context, state State) error {
 		}
 		stopAll(removed) // before its successor, which may have the same router, starts
 	}
+	// A neighbor that goes has its BGP session ended before its BFD session.
+	if err := s.bfd.Set(state.peers()); err != nil {
+		errs = append(errs, err)
+	}
 	for _, session := range created {
 		session.start()
 	}
@@ -310,6 +359,10 @@ func (s State) clone() State {
 			routes[j] = r.canonical()
 		}
 		n.Routes = routes
+		if n.BFD != nil {
+			watched := *n.BFD
+			n.BFD = &watched
+		}
 		neighbors[i] = n
 	}
 	s.Neighbors = neighbors

@@ -1,6 +1,7 @@
 package bfd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ type Options struct {
 	// have changed. Both are called by the goroutine that Run was called on.
 	Failed  func(peer string, s Status)
 	Changed func()
+
+	listen, to uint16 // ports, for tests; 0: 3784
 }
 
 // Engine holds sessions with peers. A thread of its own sends and receives for
@@ -66,6 +69,7 @@ func New(o Options) *Engine {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.listen, o.to = cmp.Or(o.listen, controlPort), cmp.Or(o.to, controlPort)
 	e := &Engine{options: o, news: make(chan struct{}, 1)}
 	e.sessions.Store(&map[string]*published{})
 	return e

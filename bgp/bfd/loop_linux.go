@@ -365,7 +365,7 @@ func (l *loop) prepare(s *session) {
 	}
 	var err error
 	if s.source, err = resolve(s.peer.Address); err == nil {
-		s.to = s.source.sockaddr()
+		s.to = s.source.sockaddr(l.engine.options.to)
 		port := s.port
 		s.fd, s.port, err = openSender(s.source.addr.Is4(), port, l.random)
 		if err != nil && port != 0 {
@@ -463,7 +463,7 @@ func (l *loop) open(now time.Time) {
 		}
 		var err error
 		if l.receivers[family] == nil {
-			l.receivers[family], err = openReceiver(ipv4)
+			l.receivers[family], err = openReceiver(ipv4, l.engine.options.listen)
 		}
 		if err == nil {
 			// Without the filter it works as well, only not under a flood.

@@ -48,11 +48,11 @@ func resolve(a netip.Addr) (source, error) {
 }
 
 // sockaddr is where packets to s are sent.
-func (s source) sockaddr() unix.Sockaddr {
+func (s source) sockaddr(port uint16) unix.Sockaddr {
 	if s.addr.Is4() {
-		return &unix.SockaddrInet4{Port: controlPort, Addr: s.addr.As4()}
+		return &unix.SockaddrInet4{Port: int(port), Addr: s.addr.As4()}
 	}
-	return &unix.SockaddrInet6{Port: controlPort, Addr: s.addr.As16(), ZoneId: s.scope}
+	return &unix.SockaddrInet6{Port: int(port), Addr: s.addr.As16(), ZoneId: s.scope}
 }
 
 // openSender opens the socket that one session sends on. It is bound to port,
@@ -123,7 +123,7 @@ type receiver struct {
 	header  unix.Msghdr
 }
 
-func openReceiver(ipv4 bool) (*receiver, error) {
+func openReceiver(ipv4 bool, port uint16) (*receiver, error) {
 	family := unix.AF_INET6
 	if ipv4 {
 		family = unix.AF_INET
@@ -140,8 +140,8 @@ func openReceiver(ipv4 bool) (*receiver, error) {
 			unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1))
 	}
 	if err == nil {
-		if err = bind(fd, ipv4, controlPort); errors.Is(err, unix.EADDRINUSE) {
-			err = fmt.Errorf("UDP port %d: %w: does another BFD daemon run on this node?", controlPort, err)
+		if err = bind(fd, ipv4, port); errors.Is(err, unix.EADDRINUSE) {
+			err = fmt.Errorf("UDP port %d: %w: does another BFD daemon run on this node?", port, err)
 		}
 	}
 	if err != nil {
