@@ -88,8 +88,12 @@ func (s *Speaker) Run(ctx context.Context) error {
 		return errors.New("a BGP speaker runs only once")
 	}
 	s.phase = running
+	// BFD first: it may go on with sessions that a router watches right now.
+	err := s.bfd.Set(s.pending.peers())
 	watch := s.watch(ctx)
-	err := s.reconcile(ctx, s.pending)
+	if err == nil {
+		err = s.reconcile(ctx, s.pending)
+	}
 	s.pending = State{}
 	s.dropAdopted()
 	s.applying.Unlock()

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/bgp/bfd"
 	"github.com/pharos-lb/pharos/cluster/registry"
 )
 
@@ -36,6 +37,9 @@ func bgpState(c registry.Config, self Config, open func(vip string) bool) (bgp.S
 		bn := bgp.Neighbor{
 			Name: n.Name, Address: n.Address, Port: n.Port, ASN: n.ASN, LocalASN: n.LocalASN,
 			HoldTime: n.HoldTime, ConnectRetry: n.ConnectRetry,
+		}
+		if n.BFD != nil {
+			bn.BFD = &bfd.Config{Interval: n.BFD.Interval, Multiplier: n.BFD.Multiplier}
 		}
 		for _, v := range c.VIPs {
 			if v.Mode != registry.ModeBGP || !open(v.Name) {

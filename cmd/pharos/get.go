@@ -20,13 +20,20 @@ kinds are vip, neighbor, certificate, listener, route, pool and server; a route'
 name is LISTENER/ROUTE, a server's POOL/SERVER. With -o yaml the whole is a
 document that apply takes.
 
+"get bfd" is the one that shows no configuration, but the asked node's BFD
+sessions as they are, with the timers that were negotiated; a NAME is that of a
+neighbor.
+
 Private keys are never shown: -o yaml and -o json have them as the cluster
 stores them, sealed ("sealed:v1:..."). Only this cluster can open such a key, and
 only for the certificate of that name.`,
-		Example: "  pharos get -o yaml > cluster.yaml\n  pharos get pool web\n  pharos get routes",
+		Example: "  pharos get -o yaml > cluster.yaml\n  pharos get pool web\n  pharos get routes\n  pharos get bfd",
 		Args:    arguments(0, 2, "a KIND and a NAME, or only a KIND, or nothing"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.ask(cmd, 0, func(ctx context.Context, client *api.Client) error {
+				if len(args) > 0 && strings.EqualFold(args[0], "bfd") {
+					return getBFD(ctx, o, cmd, client, args[1:])
+				}
 				snapshot, err := client.Config(ctx)
 				if err != nil {
 					return err

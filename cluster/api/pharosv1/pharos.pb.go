@@ -1056,6 +1056,7 @@ type SessionStatus struct {
 	Announced     []string               `protobuf:"bytes,6,rep,name=announced,proto3" json:"announced,omitempty"`
 	LastError     string                 `protobuf:"bytes,7,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	Flaps         int32                  `protobuf:"varint,8,opt,name=flaps,proto3" json:"flaps,omitempty"`
+	Bfd           *BFDStatus             `protobuf:"bytes,9,opt,name=bfd,proto3" json:"bfd,omitempty"` // absent: the neighbor has none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1146,6 +1147,137 @@ func (x *SessionStatus) GetFlaps() int32 {
 	return 0
 }
 
+func (x *SessionStatus) GetBfd() *BFDStatus {
+	if x != nil {
+		return x.Bfd
+	}
+	return nil
+}
+
+type BFDStatus struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	State               string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`                                               // RFC 5880 4.1, in lower case: admin-down, down, init, up
+	Since               *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`                                               // of the last change to or from up
+	RemoteState         string                 `protobuf:"bytes,3,opt,name=remote_state,json=remoteState,proto3" json:"remote_state,omitempty"`                // as the router said last
+	Transmit            *durationpb.Duration   `protobuf:"bytes,4,opt,name=transmit,proto3" json:"transmit,omitempty"`                                         // negotiated interval, before jitter; 0: nothing heard yet
+	Detection           *durationpb.Duration   `protobuf:"bytes,5,opt,name=detection,proto3" json:"detection,omitempty"`                                       // negotiated detection time
+	Diagnostic          string                 `protobuf:"bytes,6,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`                                     // why the session last went down
+	RemoteDiagnostic    string                 `protobuf:"bytes,7,opt,name=remote_diagnostic,json=remoteDiagnostic,proto3" json:"remote_diagnostic,omitempty"` // as the router said last
+	Failures            int32                  `protobuf:"varint,8,opt,name=failures,proto3" json:"failures,omitempty"`                                        // times that the session was up and was lost
+	Reason              string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`                                             // why it is not up; empty if it is
+	Discriminator       uint32                 `protobuf:"varint,10,opt,name=discriminator,proto3" json:"discriminator,omitempty"`
+	RemoteDiscriminator uint32                 `protobuf:"varint,11,opt,name=remote_discriminator,json=remoteDiscriminator,proto3" json:"remote_discriminator,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *BFDStatus) Reset() {
+	*x = BFDStatus{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BFDStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BFDStatus) ProtoMessage() {}
+
+func (x *BFDStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BFDStatus.ProtoReflect.Descriptor instead.
+func (*BFDStatus) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *BFDStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *BFDStatus) GetRemoteState() string {
+	if x != nil {
+		return x.RemoteState
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetTransmit() *durationpb.Duration {
+	if x != nil {
+		return x.Transmit
+	}
+	return nil
+}
+
+func (x *BFDStatus) GetDetection() *durationpb.Duration {
+	if x != nil {
+		return x.Detection
+	}
+	return nil
+}
+
+func (x *BFDStatus) GetDiagnostic() string {
+	if x != nil {
+		return x.Diagnostic
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetRemoteDiagnostic() string {
+	if x != nil {
+		return x.RemoteDiagnostic
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetFailures() int32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *BFDStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetDiscriminator() uint32 {
+	if x != nil {
+		return x.Discriminator
+	}
+	return 0
+}
+
+func (x *BFDStatus) GetRemoteDiscriminator() uint32 {
+	if x != nil {
+		return x.RemoteDiscriminator
+	}
+	return 0
+}
+
 type ListenerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1162,7 +1294,7 @@ type ListenerStatus struct {
 
 func (x *ListenerStatus) Reset() {
 	*x = ListenerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1306,7 @@ func (x *ListenerStatus) String() string {
 func (*ListenerStatus) ProtoMessage() {}
 
 func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1319,7 @@ func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerStatus.ProtoReflect.Descriptor instead.
 func (*ListenerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListenerStatus) GetName() string {
@@ -1257,7 +1389,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1401,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1414,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PoolStatus) GetName() string {
@@ -1329,7 +1461,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1473,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1486,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ServerStatus) GetName() string {
@@ -1471,7 +1603,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1615,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1628,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExplainRequest) GetVip() string {
@@ -1515,7 +1647,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1659,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1672,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainResponse) GetNodes() []*NodeExplanation {
@@ -1562,7 +1694,7 @@ type NodeExplanation struct {
 
 func (x *NodeExplanation) Reset() {
 	*x = NodeExplanation{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1706,7 @@ func (x *NodeExplanation) String() string {
 func (*NodeExplanation) ProtoMessage() {}
 
 func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1719,7 @@ func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeExplanation.ProtoReflect.Descriptor instead.
 func (*NodeExplanation) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeExplanation) GetNode() string {
@@ -1637,7 +1769,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1781,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1794,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Member) GetName() string {
@@ -1750,7 +1882,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1894,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1907,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
 }
 
 type MembersResponse struct {
@@ -1787,7 +1919,7 @@ type MembersResponse struct {
 
 func (x *MembersResponse) Reset() {
 	*x = MembersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1799,7 +1931,7 @@ func (x *MembersResponse) String() string {
 func (*MembersResponse) ProtoMessage() {}
 
 func (x *MembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1812,7 +1944,7 @@ func (x *MembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
 func (*MembersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MembersResponse) GetMembers() []*Member {
@@ -1831,7 +1963,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1975,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1988,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
@@ -1877,7 +2009,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1889,7 +2021,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1902,7 +2034,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -1935,7 +2067,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +2079,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +2092,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RemoveMemberRequest) GetName() string {
@@ -1978,7 +2110,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2122,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2135,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
 }
 
 type DrainRequest struct {
@@ -2015,7 +2147,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2159,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,7 +2172,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DrainRequest) GetDeadline() *durationpb.Duration {
@@ -2062,7 +2194,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2206,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2219,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DrainResponse) GetFinished() int32 {
@@ -2126,7 +2258,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2270,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2283,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
 }
 
 type UndrainResponse struct {
@@ -2162,7 +2294,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2306,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2319,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
 }
 
 type RegisterRequest struct {
@@ -2200,7 +2332,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2344,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2357,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RegisterRequest) GetName() string {
@@ -2250,7 +2382,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2394,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2407,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
 }
 
 type ListServersRequest struct {
@@ -2288,7 +2420,7 @@ type ListServersRequest struct {
 
 func (x *ListServersRequest) Reset() {
 	*x = ListServersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2432,7 @@ func (x *ListServersRequest) String() string {
 func (*ListServersRequest) ProtoMessage() {}
 
 func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2445,7 @@ func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServersRequest.ProtoReflect.Descriptor instead.
 func (*ListServersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListServersRequest) GetPool() string {
@@ -2341,7 +2473,7 @@ type ListServersResponse struct {
 
 func (x *ListServersResponse) Reset() {
 	*x = ListServersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2485,7 @@ func (x *ListServersResponse) String() string {
 func (*ListServersResponse) ProtoMessage() {}
 
 func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2498,7 @@ func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServersResponse.ProtoReflect.Descriptor instead.
 func (*ListServersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListServersResponse) GetServers() []*Server {
@@ -2410,7 +2542,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2554,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2567,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Server) GetId() string {
@@ -2526,7 +2658,7 @@ type ServerOnNode struct {
 
 func (x *ServerOnNode) Reset() {
 	*x = ServerOnNode{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2670,7 @@ func (x *ServerOnNode) String() string {
 func (*ServerOnNode) ProtoMessage() {}
 
 func (x *ServerOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2683,7 @@ func (x *ServerOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerOnNode.ProtoReflect.Descriptor instead.
 func (*ServerOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ServerOnNode) GetNode() string {
@@ -2578,7 +2710,7 @@ type Unasked struct {
 
 func (x *Unasked) Reset() {
 	*x = Unasked{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2590,7 +2722,7 @@ func (x *Unasked) String() string {
 func (*Unasked) ProtoMessage() {}
 
 func (x *Unasked) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2603,7 +2735,7 @@ func (x *Unasked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unasked.ProtoReflect.Descriptor instead.
 func (*Unasked) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Unasked) GetNode() string {
@@ -2635,7 +2767,7 @@ type OperateServersRequest struct {
 
 func (x *OperateServersRequest) Reset() {
 	*x = OperateServersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +2779,7 @@ func (x *OperateServersRequest) String() string {
 func (*OperateServersRequest) ProtoMessage() {}
 
 func (x *OperateServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +2792,7 @@ func (x *OperateServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateServersRequest.ProtoReflect.Descriptor instead.
 func (*OperateServersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *OperateServersRequest) GetServers() []string {
@@ -2725,7 +2857,7 @@ type OperateServersResponse struct {
 
 func (x *OperateServersResponse) Reset() {
 	*x = OperateServersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2869,7 @@ func (x *OperateServersResponse) String() string {
 func (*OperateServersResponse) ProtoMessage() {}
 
 func (x *OperateServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2882,7 @@ func (x *OperateServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateServersResponse.ProtoReflect.Descriptor instead.
 func (*OperateServersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *OperateServersResponse) GetRevision() uint64 {
@@ -2797,7 +2929,7 @@ type WaitAppliedRequest struct {
 
 func (x *WaitAppliedRequest) Reset() {
 	*x = WaitAppliedRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2809,7 +2941,7 @@ func (x *WaitAppliedRequest) String() string {
 func (*WaitAppliedRequest) ProtoMessage() {}
 
 func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2822,7 +2954,7 @@ func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedRequest.ProtoReflect.Descriptor instead.
 func (*WaitAppliedRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WaitAppliedRequest) GetRevision() uint64 {
@@ -2842,7 +2974,7 @@ type WaitAppliedResponse struct {
 
 func (x *WaitAppliedResponse) Reset() {
 	*x = WaitAppliedResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +2986,7 @@ func (x *WaitAppliedResponse) String() string {
 func (*WaitAppliedResponse) ProtoMessage() {}
 
 func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +2999,7 @@ func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedResponse.ProtoReflect.Descriptor instead.
 func (*WaitAppliedResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WaitAppliedResponse) GetApplyError() string {
@@ -2893,7 +3025,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +3037,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +3050,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SubmitRequest) GetCommand() []byte {
@@ -2938,7 +3070,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2950,7 +3082,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2963,7 +3095,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SubmitResponse) GetIndex() uint64 {
@@ -2990,7 +3122,7 @@ type ExpelRequest struct {
 
 func (x *ExpelRequest) Reset() {
 	*x = ExpelRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3002,7 +3134,7 @@ func (x *ExpelRequest) String() string {
 func (*ExpelRequest) ProtoMessage() {}
 
 func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3015,7 +3147,7 @@ func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelRequest.ProtoReflect.Descriptor instead.
 func (*ExpelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ExpelRequest) GetName() string {
@@ -3040,7 +3172,7 @@ type ExpelResponse struct {
 
 func (x *ExpelResponse) Reset() {
 	*x = ExpelResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3184,7 @@ func (x *ExpelResponse) String() string {
 func (*ExpelResponse) ProtoMessage() {}
 
 func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3197,7 @@ func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelResponse.ProtoReflect.Descriptor instead.
 func (*ExpelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{49}
 }
 
 var File_cluster_api_pharosv1_pharos_proto protoreflect.FileDescriptor
@@ -3151,7 +3283,7 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"announcing\x12+\n" +
 	"\areasons\x18\x04 \x03(\v2\x11.pharos.v1.ReasonR\areasons\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tneighbors\x18\x06 \x03(\tR\tneighbors\"\xf2\x01\n" +
+	"\tneighbors\x18\x06 \x03(\tR\tneighbors\"\x9a\x02\n" +
 	"\rSessionStatus\x12\x1a\n" +
 	"\bneighbor\x18\x01 \x01(\tR\bneighbor\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -3161,7 +3293,23 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\tannounced\x18\x06 \x03(\tR\tannounced\x12\x1d\n" +
 	"\n" +
 	"last_error\x18\a \x01(\tR\tlastError\x12\x14\n" +
-	"\x05flaps\x18\b \x01(\x05R\x05flaps\"\xee\x01\n" +
+	"\x05flaps\x18\b \x01(\x05R\x05flaps\x12&\n" +
+	"\x03bfd\x18\t \x01(\v2\x14.pharos.v1.BFDStatusR\x03bfd\"\xc0\x03\n" +
+	"\tBFDStatus\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12!\n" +
+	"\fremote_state\x18\x03 \x01(\tR\vremoteState\x125\n" +
+	"\btransmit\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\btransmit\x127\n" +
+	"\tdetection\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\tdetection\x12\x1e\n" +
+	"\n" +
+	"diagnostic\x18\x06 \x01(\tR\n" +
+	"diagnostic\x12+\n" +
+	"\x11remote_diagnostic\x18\a \x01(\tR\x10remoteDiagnostic\x12\x1a\n" +
+	"\bfailures\x18\b \x01(\x05R\bfailures\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12$\n" +
+	"\rdiscriminator\x18\n" +
+	" \x01(\rR\rdiscriminator\x121\n" +
+	"\x14remote_discriminator\x18\v \x01(\rR\x13remoteDiscriminator\"\xee\x01\n" +
 	"\x0eListenerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x1c\n" +
@@ -3331,7 +3479,7 @@ func file_cluster_api_pharosv1_pharos_proto_rawDescGZIP() []byte {
 	return file_cluster_api_pharosv1_pharos_proto_rawDescData
 }
 
-var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*Fault)(nil),                  // 0: pharos.v1.Fault
 	(*Faults)(nil),                 // 1: pharos.v1.Faults
@@ -3350,118 +3498,123 @@ var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*Reason)(nil),                 // 14: pharos.v1.Reason
 	(*VIPStatus)(nil),              // 15: pharos.v1.VIPStatus
 	(*SessionStatus)(nil),          // 16: pharos.v1.SessionStatus
-	(*ListenerStatus)(nil),         // 17: pharos.v1.ListenerStatus
-	(*PoolStatus)(nil),             // 18: pharos.v1.PoolStatus
-	(*ServerStatus)(nil),           // 19: pharos.v1.ServerStatus
-	(*ExplainRequest)(nil),         // 20: pharos.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 21: pharos.v1.ExplainResponse
-	(*NodeExplanation)(nil),        // 22: pharos.v1.NodeExplanation
-	(*Member)(nil),                 // 23: pharos.v1.Member
-	(*MembersRequest)(nil),         // 24: pharos.v1.MembersRequest
-	(*MembersResponse)(nil),        // 25: pharos.v1.MembersResponse
-	(*CreateTokenRequest)(nil),     // 26: pharos.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 27: pharos.v1.CreateTokenResponse
-	(*RemoveMemberRequest)(nil),    // 28: pharos.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),   // 29: pharos.v1.RemoveMemberResponse
-	(*DrainRequest)(nil),           // 30: pharos.v1.DrainRequest
-	(*DrainResponse)(nil),          // 31: pharos.v1.DrainResponse
-	(*UndrainRequest)(nil),         // 32: pharos.v1.UndrainRequest
-	(*UndrainResponse)(nil),        // 33: pharos.v1.UndrainResponse
-	(*RegisterRequest)(nil),        // 34: pharos.v1.RegisterRequest
-	(*RegisterResponse)(nil),       // 35: pharos.v1.RegisterResponse
-	(*ListServersRequest)(nil),     // 36: pharos.v1.ListServersRequest
-	(*ListServersResponse)(nil),    // 37: pharos.v1.ListServersResponse
-	(*Server)(nil),                 // 38: pharos.v1.Server
-	(*ServerOnNode)(nil),           // 39: pharos.v1.ServerOnNode
-	(*Unasked)(nil),                // 40: pharos.v1.Unasked
-	(*OperateServersRequest)(nil),  // 41: pharos.v1.OperateServersRequest
-	(*OperateServersResponse)(nil), // 42: pharos.v1.OperateServersResponse
-	(*WaitAppliedRequest)(nil),     // 43: pharos.v1.WaitAppliedRequest
-	(*WaitAppliedResponse)(nil),    // 44: pharos.v1.WaitAppliedResponse
-	(*SubmitRequest)(nil),          // 45: pharos.v1.SubmitRequest
-	(*SubmitResponse)(nil),         // 46: pharos.v1.SubmitResponse
-	(*ExpelRequest)(nil),           // 47: pharos.v1.ExpelRequest
-	(*ExpelResponse)(nil),          // 48: pharos.v1.ExpelResponse
-	(*durationpb.Duration)(nil),    // 49: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 50: google.protobuf.Timestamp
+	(*BFDStatus)(nil),              // 17: pharos.v1.BFDStatus
+	(*ListenerStatus)(nil),         // 18: pharos.v1.ListenerStatus
+	(*PoolStatus)(nil),             // 19: pharos.v1.PoolStatus
+	(*ServerStatus)(nil),           // 20: pharos.v1.ServerStatus
+	(*ExplainRequest)(nil),         // 21: pharos.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 22: pharos.v1.ExplainResponse
+	(*NodeExplanation)(nil),        // 23: pharos.v1.NodeExplanation
+	(*Member)(nil),                 // 24: pharos.v1.Member
+	(*MembersRequest)(nil),         // 25: pharos.v1.MembersRequest
+	(*MembersResponse)(nil),        // 26: pharos.v1.MembersResponse
+	(*CreateTokenRequest)(nil),     // 27: pharos.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 28: pharos.v1.CreateTokenResponse
+	(*RemoveMemberRequest)(nil),    // 29: pharos.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 30: pharos.v1.RemoveMemberResponse
+	(*DrainRequest)(nil),           // 31: pharos.v1.DrainRequest
+	(*DrainResponse)(nil),          // 32: pharos.v1.DrainResponse
+	(*UndrainRequest)(nil),         // 33: pharos.v1.UndrainRequest
+	(*UndrainResponse)(nil),        // 34: pharos.v1.UndrainResponse
+	(*RegisterRequest)(nil),        // 35: pharos.v1.RegisterRequest
+	(*RegisterResponse)(nil),       // 36: pharos.v1.RegisterResponse
+	(*ListServersRequest)(nil),     // 37: pharos.v1.ListServersRequest
+	(*ListServersResponse)(nil),    // 38: pharos.v1.ListServersResponse
+	(*Server)(nil),                 // 39: pharos.v1.Server
+	(*ServerOnNode)(nil),           // 40: pharos.v1.ServerOnNode
+	(*Unasked)(nil),                // 41: pharos.v1.Unasked
+	(*OperateServersRequest)(nil),  // 42: pharos.v1.OperateServersRequest
+	(*OperateServersResponse)(nil), // 43: pharos.v1.OperateServersResponse
+	(*WaitAppliedRequest)(nil),     // 44: pharos.v1.WaitAppliedRequest
+	(*WaitAppliedResponse)(nil),    // 45: pharos.v1.WaitAppliedResponse
+	(*SubmitRequest)(nil),          // 46: pharos.v1.SubmitRequest
+	(*SubmitResponse)(nil),         // 47: pharos.v1.SubmitResponse
+	(*ExpelRequest)(nil),           // 48: pharos.v1.ExpelRequest
+	(*ExpelResponse)(nil),          // 49: pharos.v1.ExpelResponse
+	(*durationpb.Duration)(nil),    // 50: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 51: google.protobuf.Timestamp
 }
 var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	0,  // 0: pharos.v1.Faults.faults:type_name -> pharos.v1.Fault
-	49, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
+	50, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
 	5,  // 2: pharos.v1.ApplyResponse.changes:type_name -> pharos.v1.Change
 	7,  // 3: pharos.v1.ApplyResponse.nodes:type_name -> pharos.v1.NodeApplied
-	49, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
+	50, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
 	13, // 5: pharos.v1.StatusResponse.node:type_name -> pharos.v1.NodeStatusResponse
-	23, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
-	50, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
+	24, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
+	51, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
 	15, // 8: pharos.v1.NodeStatusResponse.vips:type_name -> pharos.v1.VIPStatus
 	16, // 9: pharos.v1.NodeStatusResponse.sessions:type_name -> pharos.v1.SessionStatus
-	17, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
-	18, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
-	50, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
+	18, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
+	19, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
+	51, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
 	14, // 13: pharos.v1.VIPStatus.reasons:type_name -> pharos.v1.Reason
-	50, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
-	50, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
-	19, // 16: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
-	50, // 17: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
-	50, // 18: pharos.v1.ServerStatus.created:type_name -> google.protobuf.Timestamp
-	50, // 19: pharos.v1.ServerStatus.ejected_until:type_name -> google.protobuf.Timestamp
-	22, // 20: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
-	15, // 21: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
-	16, // 22: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
-	49, // 23: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
-	23, // 24: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
-	49, // 25: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	50, // 26: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
-	49, // 27: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
-	49, // 28: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
-	49, // 29: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
-	38, // 30: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
-	40, // 31: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
-	50, // 32: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
-	39, // 33: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
-	19, // 34: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
-	49, // 35: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
-	38, // 36: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
-	7,  // 37: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
-	40, // 38: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
-	4,  // 39: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
-	8,  // 40: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
-	10, // 41: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
-	20, // 42: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
-	24, // 43: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
-	26, // 44: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
-	28, // 45: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
-	30, // 46: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
-	32, // 47: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
-	36, // 48: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
-	41, // 49: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
-	34, // 50: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
-	43, // 51: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
-	45, // 52: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	47, // 53: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
-	12, // 54: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
-	6,  // 55: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
-	9,  // 56: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
-	11, // 57: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
-	21, // 58: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
-	25, // 59: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
-	27, // 60: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
-	29, // 61: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
-	31, // 62: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
-	33, // 63: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
-	37, // 64: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
-	42, // 65: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
-	35, // 66: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
-	44, // 67: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
-	46, // 68: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	48, // 69: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
-	13, // 70: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
-	55, // [55:71] is the sub-list for method output_type
-	39, // [39:55] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	51, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
+	51, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
+	17, // 16: pharos.v1.SessionStatus.bfd:type_name -> pharos.v1.BFDStatus
+	51, // 17: pharos.v1.BFDStatus.since:type_name -> google.protobuf.Timestamp
+	50, // 18: pharos.v1.BFDStatus.transmit:type_name -> google.protobuf.Duration
+	50, // 19: pharos.v1.BFDStatus.detection:type_name -> google.protobuf.Duration
+	20, // 20: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
+	51, // 21: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
+	51, // 22: pharos.v1.ServerStatus.created:type_name -> google.protobuf.Timestamp
+	51, // 23: pharos.v1.ServerStatus.ejected_until:type_name -> google.protobuf.Timestamp
+	23, // 24: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
+	15, // 25: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
+	16, // 26: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
+	50, // 27: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
+	24, // 28: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
+	50, // 29: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	51, // 30: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	50, // 31: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
+	50, // 32: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
+	50, // 33: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
+	39, // 34: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
+	41, // 35: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
+	51, // 36: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
+	40, // 37: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
+	20, // 38: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
+	50, // 39: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
+	39, // 40: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
+	7,  // 41: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
+	41, // 42: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
+	4,  // 43: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
+	8,  // 44: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
+	10, // 45: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
+	21, // 46: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
+	25, // 47: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
+	27, // 48: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
+	29, // 49: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
+	31, // 50: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
+	33, // 51: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
+	37, // 52: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
+	42, // 53: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
+	35, // 54: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
+	44, // 55: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
+	46, // 56: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
+	48, // 57: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
+	12, // 58: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
+	6,  // 59: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
+	9,  // 60: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
+	11, // 61: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
+	22, // 62: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
+	26, // 63: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
+	28, // 64: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
+	30, // 65: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
+	32, // 66: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
+	34, // 67: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
+	38, // 68: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
+	43, // 69: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
+	36, // 70: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
+	45, // 71: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
+	47, // 72: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
+	49, // 73: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
+	13, // 74: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
+	59, // [59:75] is the sub-list for method output_type
+	43, // [43:59] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_pharosv1_pharos_proto_init() }
@@ -3470,14 +3623,14 @@ func file_cluster_api_pharosv1_pharos_proto_init() {
 		return
 	}
 	file_cluster_api_pharosv1_pharos_proto_msgTypes[4].OneofWrappers = []any{}
-	file_cluster_api_pharosv1_pharos_proto_msgTypes[41].OneofWrappers = []any{}
+	file_cluster_api_pharosv1_pharos_proto_msgTypes[42].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_pharosv1_pharos_proto_rawDesc), len(file_cluster_api_pharosv1_pharos_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   49,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
