@@ -277,6 +277,12 @@ func (s *session) tell() {
 	s.news = make(chan struct{})
 }
 
+func (s *session) isEstablished() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == stateEstablished
+}
+
 func (s *session) isStopping() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -55,6 +55,10 @@ type Speaker struct {
 
 	mu       sync.Mutex
 	sessions []*session // in the order of State.Neighbors
+
+	watchMu sync.Mutex
+	wanted  []bfd.Peer // those with BFD in the State
+	watched []bfd.Peer // what BFD was given last
 }
 
 type phase int
@@ -89,7 +93,7 @@ func (s *Speaker) Run(ctx context.Context) error {
 	}
 	s.phase = running
 	// BFD first: it may go on with sessions that a router watches right now.
-	err := s.bfd.Set(s.pending.peers())
+	err := s.want(s.pending)
 	watch := s.watch(ctx)
 	if err == nil {
 		err = s.reconcile(ctx, s.pending)
@@ -115,41 +119,6 @@ func (s *Speaker) Run(ctx context.Context) error {
 	// BFD ends last, and on purpose: a router that heard of it first might take
 	// it for a failure, and would have no withdrawal to go by.
 	return errors.Join(err, watch())
-}
-
-// watch runs BFD until the function that it returns is called.
-func (s *Speaker) watch(ctx context.Context) (end func() error) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
-	go func() { ended <- s.bfd.Run(ctx) }()
-	return func() error {
-		cancel()
-		return <-ended
-	}
-}
-
-// lost is told by BFD of a router that cannot be reached any more: what BGP
-// would find when the hold time is over.
-func (s *Speaker) lost(neighbor string, st bfd.Status) {
-	for _, session := range s.list() {
-		if session.params.name == neighbor {
-			session.cut("BFD: " + st.Reason)
-		}
-	}
-}
-
-// Sender tells how punctual BFD's packets are.
-func (s *Speaker) Sender() bfd.Sender { return s.bfd.Sender() }
-
-// peers are those neighbors that BFD watches.
-func (s State) peers() []bfd.Peer {
-	var out []bfd.Peer
-	for _, n := range s.Neighbors {
-		if n.BFD != nil {
-			out = append(out, bfd.Peer{Name: n.Name, Address: n.Address, Config: *n.BFD})
-		}
-	}
-	return out
 }
 
 // Reconcile makes state what the speaker does. An invalid state changes
@@ -221,6 +190,14 @@ func (s *Speaker) notify() {
 	}
 }
 
+// changed is told by sessions.
+func (s *Speaker) changed() {
+	if err := s.rewatch(); err != nil {
+		s.log.Error("BFD could not follow the BGP sessions", "error", err)
+	}
+	s.notify()
+}
+
 func (s *Speaker) list() []*session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -286,7 +263,7 @@ func (s *Speaker) reconcile(ctx context.Context, state State) error {
 		stopAll(removed) // before its successor, which may have the same router, starts
 	}
 	// A neighbor that goes has its BGP session ended before its BFD session.
-	if err := s.bfd.Set(state.peers()); err != nil {
+	if err := s.want(state); err != nil {
 		errs = append(errs, err)
 	}
 	for _, session := range created {
@@ -303,7 +280,7 @@ func (s *Speaker) create(p params, routes []Route, engines []*engine) (*session,
 	if err != nil {
 		return nil, err
 	}
-	session := newSession(p, e, log, s.notify)
+	session := newSession(p, e, log, s.changed)
 	if _, err := session.apply(session.planTo(routes)); err != nil {
 		session.stop()
 		return nil, err

@@ -50,6 +50,8 @@ type Peer struct {
 	Name    string     // unique
 	Address netip.Addr // unique; a link-local one has a zone
 	Config  Config
+	// Hold has a session that is not Up stay so, in silence, until it is false.
+	Hold bool
 }
 
 // Status is what is known of one session.

@@ -376,6 +376,38 @@ func TestSessionGoesOnInTheSuccessor(t *testing.T) {
 	}
 }
 
+func TestHeldSessionIsSilentUntilItIsLetGo(t *testing.T) {
+	p := newFakePeer(t, "127.0.0.1")
+	changed, tell := signal()
+	held := p.peer(config())
+	held.Hold = true
+	e, _ := start(t, p.options(nil, tell), held)
+	st := awaitState(t, e, changed, "the reason", func(s Status) bool { return strings.Contains(s.Reason, "begins when the BGP session") })
+	p.send(Down, func(out *Packet) { out.YourDiscriminator = 0 })
+	if err := e.Set([]Peer{p.peer(config())}); err != nil {
+		t.Fatal(err)
+	}
+	if first := p.read(); first.State != Down || first.YourDiscriminator != 0 || first.MyDiscriminator != st.Discriminator {
+		t.Errorf("the first packet: %v", first)
+	}
+	p.up()
+	// One that is up goes on; it is held once it is down.
+	if err := e.Set([]Peer{held}); err != nil {
+		t.Fatal(err)
+	}
+	p.until("it is alive", func(Packet) { p.send(Up, calm, func(out *Packet) { out.Poll = true }) }, func(got Packet) bool { return got.Final })
+	p.send(Down, func(out *Packet) { out.Diag = DiagExpired })
+	awaitState(t, e, changed, "down", func(s Status) bool { return s.State == Down && s.Failures == 1 })
+	if err := e.Set([]Peer{p.peer(config())}); err != nil {
+		t.Fatal(err)
+	}
+	if st, _ := e.Status("tor1"); st.Diag != DiagNeighborDown || st.Failures != 1 {
+		t.Errorf("what was is forgotten: %+v", st)
+	}
+	p.until("Down", nil, in(Down))
+	p.up()
+}
+
 func TestOccupiedPortIsSaidInWords(t *testing.T) {
 	p := newFakePeer(t, "127.0.0.1")
 	taken, err := net.ListenUDP("udp4", &net.UDPAddr{Port: int(p.engine.Port())})

@@ -159,7 +159,9 @@ func (l *loop) wait(now time.Time) {
 		earlier(l.restUntil)
 	}
 	for _, s := range l.order {
-		earlier(s.machine.Next(now))
+		if !s.held() {
+			earlier(s.machine.Next(now))
+		}
 		earlier(s.until)
 	}
 	timeout := (*unix.Timespec)(nil)
@@ -215,7 +217,9 @@ func (l *loop) deliver(b []byte, from source, hops int, now time.Time) bool {
 		if p.YourDiscriminator == 0 && !s.until.IsZero() {
 			continue
 		}
-		l.note(s, s.machine.Receive(now, p), now)
+		if !s.held() {
+			l.note(s, s.machine.Receive(now, p), now)
+		}
 		return true
 	}
 	return false
@@ -223,7 +227,7 @@ func (l *loop) deliver(b []byte, from source, hops int, now time.Time) bool {
 
 // advance sends what is due.
 func (l *loop) advance(s *session) {
-	for {
+	for !s.held() {
 		now := time.Now()
 		if next := s.machine.Next(now); next.IsZero() || next.After(now) {
 			return
@@ -300,6 +304,8 @@ func (l *loop) reason(s *session, st Status) string {
 		return fmt.Sprintf("nothing heard from the router for %s", st.Detection)
 	case st.Diag == DiagNeighborDown:
 		return "the router says that the session is down: " + st.RemoteDiag.String()
+	case s.held():
+		return "BFD begins when the BGP session is established"
 	case st.Detection == 0:
 		return "nothing heard from the router yet: is BFD on there for this node?"
 	}
@@ -317,7 +323,11 @@ func (l *loop) set(peers []Peer, adopted []Handover) {
 		wanted[p.Name] = true
 		old := l.sessions[p.Name]
 		if old != nil && old.peer.Address == p.Address {
+			was := old.held()
 			old.peer = p
+			if was && !old.held() {
+				l.begin(old, now)
+			}
 			old.machine.Configure(now, p.Config)
 			l.note(old, Unchanged, now)
 			continue
@@ -356,6 +366,18 @@ func (l *loop) add(p Peer, from *Handover, now time.Time) {
 	s.last = l.status(s)
 	first := s.last
 	s.shown.status.Store(&first)
+}
+
+// held says that the session is to stay as it is: nothing is sent, and nothing
+// that comes is heard.
+func (s *session) held() bool { return s.peer.Hold && s.machine.state != Up && s.until.IsZero() }
+
+// begin starts a session again that was held. Why it had ended stays known.
+func (l *loop) begin(s *session, now time.Time) {
+	diag := s.machine.localDiag
+	s.machine = NewMachine(s.peer.Config, s.machine.localDiscr, l.random, now)
+	s.machine.localDiag = diag
+	s.remote = false
 }
 
 // prepare opens what the session sends on.
@@ -400,9 +422,9 @@ func (l *loop) farewell(s *session, now time.Time) {
 	if s.machine.state != Up && s.machine.state != Init {
 		linger = 0
 	}
+	s.until = now.Add(linger)
 	s.machine.Disable(now)
 	l.advance(s)
-	s.until = now.Add(linger)
 }
 
 // drop forgets sessions that have said farewell.
