@@ -51,8 +51,9 @@ const (
 type published struct {
 	status   atomic.Pointer[Status]
 	failures atomic.Int64
-	seen     int64 // of failures: Run's goroutine's own
-	was      State // as it was logged: the same
+	lost     atomic.Pointer[Status] // as it was right after the last failure
+	seen     int64                  // of failures: Run's goroutine's own
+	was      State                  // as it was logged: the same
 }
 
 // Handover is a session on its way from one process to the next.
@@ -203,9 +204,10 @@ func (e *Engine) report() {
 	for name, p := range *e.sessions.Load() {
 		s := *p.status.Load()
 		if n := p.failures.Load(); n > p.seen {
-			p.seen = n
-			failures = append(failures, failure{name, s})
-			e.options.Logger.Warn("BFD session lost", "neighbor", name, "reason", s.Reason)
+			p.seen, p.was = n, Down
+			lost := *p.lost.Load() // it may be up again
+			failures = append(failures, failure{name, lost})
+			e.options.Logger.Warn("BFD session lost", "neighbor", name, "reason", lost.Reason)
 		} else if p.was == Up && s.State != Up {
 			e.options.Logger.Info("BFD session ended", "neighbor", name, "reason", s.Reason)
 		}

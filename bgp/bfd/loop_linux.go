@@ -42,6 +42,7 @@ type loop struct {
 	restUntil time.Time
 	detached  bool
 	ending    bool
+	spare     bool // the runtime has one more P for this thread: see reserve
 
 	fds     [3]unix.PollFd
 	timeout unix.Timespec
@@ -109,6 +110,7 @@ func (l *loop) run() {
 		s.close()
 	}
 	l.closeReceivers()
+	l.reserve(false)
 }
 
 // turn is one round: wait, obey, receive, send.
@@ -254,6 +256,9 @@ func (l *loop) note(s *session, change Change, now time.Time) {
 		s.since, s.remote = now, false
 	case Failed:
 		s.since, s.remote = now, false
+		lost := l.status(s)
+		lost.Failures++
+		s.shown.lost.Store(&lost)
 		s.shown.failures.Add(1)
 	case Withdrawn:
 		s.since, s.remote = now, true
@@ -347,7 +352,23 @@ func (l *loop) set(peers []Peer, adopted []Handover) {
 		}
 	}
 	l.open(now)
+	l.reserve(len(l.sessions) > 0)
 	l.publish()
+}
+
+// reserve lets one more thread run Go code at a time than there are cores, or
+// ends that. A thread that wakes up needs one of the runtime's Ps to go on, and
+// where every P belongs to a thread of the proxy that the kernel has put aside
+// for another one, no priority of this thread helps: it waited for up to 120 ms.
+// With one to spare it runs at once.
+func (l *loop) reserve(want bool) {
+	switch {
+	case want && !l.spare:
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	case !want && l.spare:
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - 1)
+	}
+	l.spare = want
 }
 
 func (l *loop) add(p Peer, from *Handover, now time.Time) {
