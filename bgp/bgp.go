@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/pharos-lb/pharos/bgp/bfd"
 	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
@@ -40,6 +41,10 @@ type Neighbor struct {
 	// Source is the local address of the session, of Address's family. Invalid:
 	// the one that the kernel picks.
 	Source netip.Addr
+	// BFD has the router watched, and lets it watch this node: the session ends
+	// as soon as BFD finds that the router cannot be reached. nil: off. A change
+	// of it leaves the BGP session as it is.
+	BFD *bfd.Config
 	// Routes is the whole set to announce: what is not in it is withdrawn.
 	Routes []Route
 }
@@ -74,6 +79,7 @@ type SessionStatus struct {
 	// Unspoken are the prefixes that the router cannot be told, since it did not
 	// negotiate their address family (RFC 4760 8). None while the session is down.
 	Unspoken  []netip.Prefix
-	LastError string // why the session last ended or could not start; empty if never
-	Flaps     int    // times that an established session was lost
+	LastError string      // why the session last ended or could not start; empty if never
+	Flaps     int         // times that an established session was lost
+	BFD       *bfd.Status // nil: the neighbor has none
 }

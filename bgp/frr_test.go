@@ -25,6 +25,7 @@ import (
 const (
 	envInside  = "PHAROS_BGP_TEST_INSIDE"  // set in the re-executed process
 	envSpeaker = "PHAROS_BGP_TEST_SPEAKER" // set in the speaker that gets killed
+	envForge   = "PHAROS_BGP_TEST_FORGE"   // set in the process that forges BFD packets
 	frrDir     = "/usr/lib/frr"
 )
 
@@ -32,6 +33,8 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(envSpeaker) != "":
 		os.Exit(speakerMain())
+	case os.Getenv(envForge) != "":
+		os.Exit(forgeMain())
 	case os.Geteuid() == 0 && os.Getenv(envInside) == "":
 		os.Exit(runInside())
 	case os.Getenv(envInside) != "":
@@ -102,6 +105,7 @@ type routerConfig struct {
 	remote  int    // our ASN, as the router has it
 	extra   string // more lines for bgpd
 	address string // one more of the router's own; empty: none
+	bfd     bool   // run bfdd, with a profile "nodes" of 300 ms x 5
 }
 
 func startRouter(t *testing.T, c routerConfig) *router {
@@ -164,6 +168,10 @@ router bgp %[1]d
 	r.write("zebra.conf", "no zebra nexthop kernel enable\n")
 	r.write("bgpd.conf", "no bgp network import-check\n"+r.config)
 	r.startDaemon("zebra")
+	if c.bfd {
+		r.write("bfdd.conf", "bfd\n profile nodes\n  detect-multiplier 5\n  receive-interval 300\n  transmit-interval 300\n exit\nexit\n")
+		r.startDaemon("bfdd")
+	}
 	r.startDaemon("bgpd")
 	return r
 }
@@ -214,6 +222,9 @@ func (r *router) startDaemon(name string) {
 	}
 	if name == "bgpd" {
 		args = append(args, "-p", "179")
+	}
+	if name == "bfdd" {
+		args = append(args, "--bfdctl", at("bfdd.sock"))
 	}
 	r.run(args...)
 }

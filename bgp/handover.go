@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pharos-lb/pharos/bgp/bfd"
 	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
@@ -41,6 +42,7 @@ type Established struct {
 	Told     []netip.Prefix
 	Since    time.Time // when the session was established
 	Flaps    int
+	BFD      *bfd.Handover // of the same neighbor; nil: it has none
 }
 
 // Close gives a session up: the router sees the connection end.
@@ -48,8 +50,9 @@ func (e Established) Close() error { return unix.Close(e.FD) }
 
 // Detach ends the speaker without a word to the routers, and returns the
 // sessions that are established, for Adopt of the speaker in another process.
-// Routes stay announced on them. Run, whose context must not have ended,
-// returns nil once its context ends, and does nothing more.
+// Routes stay announced on them. Run, whose context must not have ended, goes on
+// telling their BFD sessions what was told last, so that no router misses this
+// node before the other process speaks; it returns nil once its context ends.
 func (s *Speaker) Detach() []Established {
 	s.applying.Lock()
 	defer s.applying.Unlock()
@@ -70,6 +73,17 @@ func (s *Speaker) Detach() []Established {
 		})
 	}
 	all.Wait()
+	var names []string
+	for _, e := range out {
+		names = append(names, e.Neighbor)
+	}
+	for _, h := range s.bfd.Detach(names) {
+		for i := range out {
+			if out[i].Neighbor == h.Peer {
+				out[i].BFD = &h
+			}
+		}
+	}
 	s.mu.Lock()
 	s.sessions = nil
 	s.mu.Unlock()
@@ -91,6 +105,11 @@ func (s *Speaker) Adopt(sessions []Established) error {
 		return errors.New("a BGP speaker that has run adopts no sessions")
 	}
 	s.adopted = append(s.adopted, sessions...)
+	for _, e := range sessions {
+		if e.BFD != nil {
+			s.bfd.Adopt([]bfd.Handover{*e.BFD})
+		}
+	}
 	return nil
 }
 

@@ -253,6 +253,17 @@ func (s *session) missingFamilies(o *observer) string {
 	return ""
 }
 
+// cut ends the connection there is, if there is one: the router is lost.
+func (s *session) cut(reason string) {
+	s.mu.Lock()
+	l := s.link
+	s.mu.Unlock()
+	if l != nil && !l.detaching.Load() {
+		l.end(reason)
+		l.close()
+	}
+}
+
 func (s *session) setState(state string) {
 	s.update(func() { s.state = state })
 }
@@ -279,6 +290,12 @@ func (s *session) update(f func()) {
 func (s *session) tell() {
 	close(s.news)
 	s.news = make(chan struct{})
+}
+
+func (s *session) isEstablished() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == stateEstablished
 }
 
 func (s *session) isStopping() bool {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pharos-lb/pharos/bgp/bfd"
 	"github.com/pharos-lb/pharos/bgp/guard"
 )
 
@@ -45,6 +46,7 @@ type Speaker struct {
 	log            *slog.Logger
 	confirmTimeout time.Duration
 	events         chan struct{}
+	bfd            *bfd.Engine
 
 	// applying admits one change at a time; it is held for as long as one takes.
 	applying sync.Mutex
@@ -56,6 +58,10 @@ type Speaker struct {
 
 	mu       sync.Mutex
 	sessions []*session // in the order of State.Neighbors
+
+	watchMu sync.Mutex
+	wanted  []bfd.Peer // those with BFD in the State
+	watched []bfd.Peer // what BFD was given last
 }
 
 type phase int
@@ -75,6 +81,7 @@ func New(c Config) *Speaker {
 	if s.confirmTimeout <= 0 {
 		s.confirmTimeout = time.Second
 	}
+	s.bfd = bfd.New(bfd.Options{Logger: s.log, Failed: s.lost, Changed: s.notify})
 	return s
 }
 
@@ -88,7 +95,12 @@ func (s *Speaker) Run(ctx context.Context) error {
 		return errors.New("a BGP speaker runs only once")
 	}
 	s.phase = running
-	err := s.reconcile(ctx, s.pending)
+	// BFD first: it may go on with sessions that a router watches right now.
+	err := s.want(s.pending)
+	watch := s.watch(ctx)
+	if err == nil {
+		err = s.reconcile(ctx, s.pending)
+	}
 	s.pending = State{}
 	s.dropAdopted()
 	s.applying.Unlock()
@@ -107,7 +119,9 @@ func (s *Speaker) Run(ctx context.Context) error {
 		s.log.Warn("not every router confirmed the last withdrawal", "error", werr)
 	}
 	stopAll(s.list())
-	return err
+	// BFD ends last, and on purpose: a router that heard of it first might take
+	// it for a failure, and would have no withdrawal to go by.
+	return errors.Join(err, watch())
 }
 
 // Reconcile makes state what the speaker does. An invalid state changes
@@ -161,6 +175,9 @@ func (s *Speaker) Status() []SessionStatus {
 	all := make([]SessionStatus, len(sessions))
 	for i, session := range sessions {
 		all[i] = session.status()
+		if st, ok := s.bfd.Status(all[i].Neighbor); ok {
+			all[i].BFD = &st
+		}
 	}
 	return all
 }
@@ -174,6 +191,14 @@ func (s *Speaker) notify() {
 	case s.events <- struct{}{}:
 	default: // the reader has not looked since: one value is enough
 	}
+}
+
+// changed is told by sessions.
+func (s *Speaker) changed() {
+	if err := s.rewatch(); err != nil {
+		s.log.Error("BFD could not follow the BGP sessions", "error", err)
+	}
+	s.notify()
 }
 
 func (s *Speaker) list() []*session {
@@ -241,6 +266,10 @@ func (s *Speaker) reconcile(ctx context.Context, state State) error {
 		}
 		stopAll(removed) // before its successor, which may have the same router, starts
 	}
+	// A neighbor that goes has its BGP session ended before its BFD session.
+	if err := s.want(state); err != nil {
+		errs = append(errs, err)
+	}
 	for _, session := range created {
 		session.start()
 	}
@@ -255,7 +284,7 @@ func (s *Speaker) create(p params, n Neighbor, engines []*engine) (*session, err
 	if err != nil {
 		return nil, err
 	}
-	session := newSession(p, transportOf(n), e, &s.ports, log, s.notify)
+	session := newSession(p, transportOf(n), e, &s.ports, log, s.changed)
 	if _, err := session.apply(session.planTo(n.Routes)); err != nil {
 		session.stop()
 		return nil, err
@@ -315,6 +344,10 @@ func (s State) clone() State {
 			routes[j] = r.canonical()
 		}
 		n.Routes = routes
+		if n.BFD != nil {
+			watched := *n.BFD
+			n.BFD = &watched
+		}
 		neighbors[i] = n
 	}
 	s.Neighbors = neighbors

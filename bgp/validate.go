@@ -60,6 +60,7 @@ func (s State) Validate() error {
 	}
 	names := map[string]int{}
 	endpoints := map[netip.AddrPort]int{}
+	watched := map[netip.Addr]int{}
 	for i, n := range s.Neighbors {
 		path := fmt.Sprintf("neighbors[%d]", i)
 		if n.Name == "" {
@@ -76,6 +77,14 @@ func (s State) Validate() error {
 				report(path+".address", "%s is already the address of neighbors[%d]", n.endpoint(), j)
 			} else {
 				endpoints[n.endpoint()] = i
+			}
+		}
+		if n.BFD != nil && n.Address.IsValid() {
+			// RFC 5881 3: one BFD session for each path, whatever the port of BGP.
+			if j, ok := watched[n.Address]; ok {
+				report(path+".bfd", "%s is watched for neighbors[%d] already", n.Address, j)
+			} else {
+				watched[n.Address] = i
 			}
 		}
 		n.validate(path, report)
@@ -110,6 +119,11 @@ func (n Neighbor) validate(path string, report func(path, format string, args ..
 	checkSeconds(".hold_time", n.HoldTime, 3*time.Second)
 	checkSeconds(".connect_retry", n.ConnectRetry, time.Second)
 	n.validateTransport(path, report)
+	if n.BFD != nil {
+		if err := n.BFD.Validate(); err != nil {
+			report(path+".bfd", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+	}
 
 	prefixes := map[netip.Prefix]int{}
 	for i, r := range n.Routes {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pharos-lb/pharos/bgp"
@@ -53,6 +54,14 @@ func describeSession(s bgp.SessionStatus, neighbors []registry.Neighbor) *pharos
 	out := &pharosv1.SessionStatus{
 		Neighbor: s.Neighbor, State: s.State, Since: stamp(s.Since), Announced: texts(s.Announced),
 		LastError: s.LastError, Flaps: int32(s.Flaps),
+	}
+	if b := s.BFD; b != nil {
+		out.Bfd = &pharosv1.BFDStatus{
+			State: b.State.String(), Since: stamp(b.Since), RemoteState: b.RemoteState.String(),
+			Transmit: durationpb.New(b.Transmit), Detection: durationpb.New(b.Detection),
+			Diagnostic: b.Diag.String(), RemoteDiagnostic: b.RemoteDiag.String(), Failures: int32(b.Failures), Reason: b.Reason,
+			Discriminator: b.Discriminator, RemoteDiscriminator: b.RemoteDiscriminator,
+		}
 	}
 	for _, n := range neighbors {
 		if n.Name == s.Neighbor {

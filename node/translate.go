@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/bgp/bfd"
 	"github.com/pharos-lb/pharos/bgp/guard"
 	"github.com/pharos-lb/pharos/cluster/registry"
 )
@@ -38,6 +39,9 @@ func bgpState(c registry.Config, self Config, open func(vip string) bool) (bgp.S
 			HoldTime: n.HoldTime, ConnectRetry: n.ConnectRetry,
 			Password: guard.Password(n.Password), TTLSecurity: n.TTLSecurity, Multihop: n.Multihop,
 			Passive: n.Passive, Source: n.Source,
+		}
+		if n.BFD != nil {
+			bn.BFD = &bfd.Config{Interval: n.BFD.Interval, Multiplier: n.BFD.Multiplier}
 		}
 		for _, v := range c.VIPs {
 			if v.Mode != registry.ModeBGP || !open(v.Name) {

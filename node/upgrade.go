@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/bgp/bfd"
 	"github.com/pharos-lb/pharos/node/handover"
 	"github.com/pharos-lb/pharos/proxy"
 )
@@ -155,10 +157,12 @@ func (r *run) succeed(ctx context.Context, child *handover.Child, startTimeout t
 		return "", handover.Failuref(handover.Internal, "%w", err)
 	}
 	sessions := r.speaker.Detach()
-	r.bgpPart.end()
 	defer func() {
 		if err != nil {
 			child.End() // else two would speak on the sessions
+		}
+		r.bgpPart.end() // up to here, it has kept BFD's packets coming
+		if err != nil {
 			r.restartBGP(sessions)
 			return
 		}
@@ -214,10 +218,30 @@ func giveSessions(child *handover.Child, sessions []bgp.Established) error {
 	for _, s := range sessions {
 		m.Sessions = append(m.Sessions, handover.Session{
 			Neighbor: s.Neighbor, Ours: s.Ours, Theirs: s.Theirs, Begun: s.Begun, Told: s.Told, Since: s.Since, Flaps: s.Flaps,
+			BFD: watchOf(s.BFD),
 		})
 		fds = append(fds, s.FD)
 	}
 	return child.Send(m, fds...)
+}
+
+// watchOf gives the state of a BFD session as it is handed over.
+func watchOf(h *bfd.Handover) json.RawMessage {
+	if h == nil {
+		return nil
+	}
+	b, _ := json.Marshal(h) // numbers and text
+	return b
+}
+
+// watchFrom reads what watchOf gave. A state that cannot be read is none: the
+// session begins anew.
+func watchFrom(b json.RawMessage) *bfd.Handover {
+	var h bfd.Handover
+	if len(b) == 0 || json.Unmarshal(b, &h) != nil {
+		return nil
+	}
+	return &h
 }
 
 // retire serves to their end the connections that this process had accepted
@@ -247,6 +271,7 @@ func sessionsOf(m handover.Message, fds []int) []bgp.Established {
 	for i, s := range m.Sessions {
 		out = append(out, bgp.Established{
 			Neighbor: s.Neighbor, FD: fds[i], Ours: s.Ours, Theirs: s.Theirs, Begun: s.Begun, Told: s.Told, Since: s.Since, Flaps: s.Flaps,
+			BFD: watchFrom(s.BFD),
 		})
 	}
 	return out

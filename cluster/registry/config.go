@@ -111,6 +111,17 @@ type Neighbor struct {
 	// speaks with the neighbor. Absent: the one that the kernel picks or, if
 	// passive, any.
 	Source netip.Addr `json:"source"`
+	// BFD finds a router that cannot be reached within a fraction of a second
+	// (RFC 5880, 5881), and has the router find a dead node so. It must be on at
+	// the router, too.
+	BFD *BFD `json:"bfd" null:"write {} for the defaults, or take it out for no BFD"` // absent: off
+}
+
+// BFD is how a neighbor is watched. The router's own timers count as well: what
+// is used is the slower of the two.
+type BFD struct {
+	Interval   time.Duration `json:"interval" default:"50ms" filled:"true" range:"10ms..10s"` // between packets, before jitter; under 50ms a busy node may be taken for a dead one
+	Multiplier int           `json:"multiplier" default:"3" filled:"true" range:"2..255"`     // how many intervals of silence are a failure
 }
 
 // SelectsNode reports whether a node is to announce the VIP.

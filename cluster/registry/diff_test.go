@@ -146,7 +146,7 @@ func TestJSONIsStable(t *testing.T) {
 
 func TestJSONOfANewerVersionIsRefusedEverywhere(t *testing.T) {
 	for _, doc := range []string{
-		`{"neighbors":[{"name":"a","bfd":{}}]}`,
+		`{"neighbors":[{"name":"a","bfd":{"echo":true}}]}`,
 		`{"pools":[{"name":"a","health_check":{"grpc":true}}]}`,
 		`{"pools":[{"name":"a","health_check":{"interval":"soon"}}]}`,
 	} {

@@ -92,6 +92,12 @@ func (g *generator) neighbor(name string, address netip.Addr) Neighbor {
 	if g.bool("has med") {
 		b.MED = ptr(rapid.Uint32().Draw(g.T, "med"))
 	}
+	if g.bool("has bfd") {
+		b.BFD = &BFD{
+			Interval:   time.Duration(rapid.IntRange(10, 10000).Draw(g.T, "interval")) * time.Millisecond,
+			Multiplier: rapid.IntRange(2, 255).Draw(g.T, "multiplier"),
+		}
+	}
 	for _, node := range b.Nodes {
 		if g.bool("has next hop") {
 			if b.NextHops == nil {

@@ -66,7 +66,10 @@ func (c *control) Members(context.Context, *pharosv1.MembersRequest) (*pharosv1.
 
 func sessions() []*pharosv1.SessionStatus {
 	return []*pharosv1.SessionStatus{
-		{Neighbor: "tor-n1", Address: "10.0.1.1", Asn: 65000, State: "established", Since: dawn, Announced: []string{"198.51.100.1/32"}},
+		{Neighbor: "tor-n1", Address: "10.0.1.1", Asn: 65000, State: "established", Since: dawn, Announced: []string{"198.51.100.1/32"}, Bfd: &pharosv1.BFDStatus{
+			State: "up", Since: dawn, RemoteState: "up", Transmit: durationpb.New(50 * time.Millisecond), Detection: durationpb.New(150 * time.Millisecond),
+			Diagnostic: "none", RemoteDiagnostic: "none", Failures: 1, Discriminator: 7, RemoteDiscriminator: 8,
+		}},
 		{Neighbor: "tor-b", Address: "10.0.9.1", Asn: 65000, State: "active", Flaps: 2, LastError: "connection refused"},
 	}
 }
@@ -249,6 +252,9 @@ func TestGoldens(t *testing.T) {
 		{name: "get-filter", args: "get vips --node n1"},
 		{name: "get-unknown-kind", args: "get gizmos"},
 		{name: "get-unknown-name", args: "get pool apq"},
+		{name: "get-bfd", args: "get bfd"},
+		{name: "get-bfd-json", args: "get bfd tor-n1 -o json"},
+		{name: "get-bfd-unknown", args: "get bfd tor-b"},
 		{name: "get-too-much", args: "get pool app b1"},
 		{name: "status", args: "status"},
 		{name: "status-json", args: "status -o json"},

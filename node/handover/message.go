@@ -81,6 +81,9 @@ type Session struct {
 	Told     []netip.Prefix `json:"told,omitempty"`
 	Since    time.Time      `json:"since"`
 	Flaps    int            `json:"flaps,omitempty"`
+	// BFD is the state of the BFD session with the same router, as package bgp
+	// writes it; absent: it has none.
+	BFD json.RawMessage `json:"bfd,omitempty"`
 }
 
 // descriptors is how many travel beside the message.

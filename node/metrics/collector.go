@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pharos-lb/pharos/bgp/bfd"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 )
@@ -26,6 +27,14 @@ var (
 	vipAnnounced = describe("vip_announced", "1 while this node announces the VIP.", "vip")
 	sessionUp    = describe("bgp_session_established", "1 while the session is established.", "neighbor")
 	sessionFlaps = describe("bgp_session_flaps_total", "Times that an established session was lost.", "neighbor")
+
+	bfdUp       = describe("bfd_session_up", "1 while the BFD session with the neighbor is up.", "neighbor")
+	bfdFlaps    = describe("bfd_session_flaps_total", "Times that a BFD session was up and was lost; that the router takes it down on purpose is none.", "neighbor")
+	bfdLateness = describe("bfd_send_lateness_seconds", "By how much later than planned BFD packets were sent.")
+	bfdLatest   = describe("bfd_send_lateness_max_seconds", "The most of it, since the process started.")
+	bfdUnsent   = describe("bfd_unsent_total", "BFD packets that the kernel did not take.")
+	bfdRefused  = describe("bfd_refused_total", "BFD packets that came to no session, or were malformed; the socket's filter drops most of them uncounted.")
+	bfdPriority = describe("bfd_sender_priority", "1, with how the thread that sends is scheduled: real-time, nice or ordinary.", "priority")
 
 	connections = describe("connections", "Connections of clients that are open.")
 	inFlight    = describe("in_flight", "HTTP requests and TCP connections that are being served.")
@@ -78,7 +87,12 @@ func (n *node) Collect(out chan<- prometheus.Metric) {
 	for _, b := range s.Sessions {
 		c.flag(sessionUp, b.Established, b.Neighbor)
 		c.counter(sessionFlaps, uint64(b.Flaps), b.Neighbor)
+		if b.BFD != nil {
+			c.flag(bfdUp, b.BFD.State == bfd.Up, b.Neighbor)
+			c.counter(bfdFlaps, uint64(b.BFD.Failures), b.Neighbor)
+		}
 	}
+	c.sender(s.Sender)
 	c.gauge(connections, float64(s.Proxy.Connections))
 	c.gauge(inFlight, float64(s.Proxy.InFlight))
 	c.counter(datagrams, s.Proxy.Datagrams.Forwarded, "forwarded")
@@ -101,6 +115,24 @@ func (n *node) Collect(out chan<- prometheus.Metric) {
 
 // collection sends metrics off.
 type collection struct{ out chan<- prometheus.Metric }
+
+func (c collection) sender(s bfd.Sender) {
+	if s.Priority == "" {
+		return // it does not run
+	}
+	buckets := make(map[float64]uint64, len(bfd.LatenessBounds))
+	var count uint64
+	for i, n := range s.Lateness {
+		if count += n; i < len(bfd.LatenessBounds) {
+			buckets[bfd.LatenessBounds[i].Seconds()] = count
+		}
+	}
+	c.out <- prometheus.MustNewConstHistogram(bfdLateness, count, s.Sum.Seconds(), buckets)
+	c.gauge(bfdLatest, s.Max.Seconds())
+	c.counter(bfdUnsent, s.Unsent)
+	c.counter(bfdRefused, s.Refused)
+	c.gauge(bfdPriority, 1, string(s.Priority))
+}
 
 func (c collection) pool(p proxy.PoolStatus) {
 	c.gauge(poolHealthy, float64(p.Healthy), p.Name)

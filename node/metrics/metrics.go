@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/bgp/bfd"
 	"github.com/pharos-lb/pharos/proxy"
 )
 
@@ -28,6 +29,7 @@ type Snapshot struct {
 	HasLeader bool            // of Raft
 	VIPs      map[string]bool // whether each is announced
 	Sessions  []bgp.SessionStatus
+	Sender    bfd.Sender // of BFD
 	Proxy     proxy.Status
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/pharos-lb/pharos/bgp"
+	"github.com/pharos-lb/pharos/bgp/bfd"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 )
@@ -26,7 +27,8 @@ func sample() Snapshot {
 	return Snapshot{
 		Version: "v1", Applied: 7, Failing: true, HasLeader: true,
 		VIPs:     map[string]bool{"web": true, "dns": false},
-		Sessions: []bgp.SessionStatus{{Neighbor: "tor1", Established: true, Flaps: 2}},
+		Sessions: []bgp.SessionStatus{{Neighbor: "tor1", Established: true, Flaps: 2, BFD: &bfd.Status{State: bfd.Up, Failures: 3}}},
+		Sender:   bfd.Sender{Priority: bfd.RealTime, Lateness: [9]uint64{90, 7, 0, 2, 0, 0, 0, 0, 1}, Sum: 250 * time.Millisecond, Max: 130 * time.Millisecond, Unsent: 4, Refused: 5},
 		Proxy: proxy.Status{
 			Connections: 5, InFlight: 3, Warnings: []string{"a certificate ends"},
 			Datagrams: proxy.DatagramStatus{Forwarded: 60, Dropped: 2, Evicted: 1},

@@ -1056,6 +1056,7 @@ type SessionStatus struct {
 	Announced     []string               `protobuf:"bytes,6,rep,name=announced,proto3" json:"announced,omitempty"`
 	LastError     string                 `protobuf:"bytes,7,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	Flaps         int32                  `protobuf:"varint,8,opt,name=flaps,proto3" json:"flaps,omitempty"`
+	Bfd           *BFDStatus             `protobuf:"bytes,9,opt,name=bfd,proto3" json:"bfd,omitempty"` // absent: the neighbor has none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1146,6 +1147,137 @@ func (x *SessionStatus) GetFlaps() int32 {
 	return 0
 }
 
+func (x *SessionStatus) GetBfd() *BFDStatus {
+	if x != nil {
+		return x.Bfd
+	}
+	return nil
+}
+
+type BFDStatus struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	State               string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`                                               // RFC 5880 4.1, in lower case: admin-down, down, init, up
+	Since               *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`                                               // of the last change to or from up
+	RemoteState         string                 `protobuf:"bytes,3,opt,name=remote_state,json=remoteState,proto3" json:"remote_state,omitempty"`                // as the router said last
+	Transmit            *durationpb.Duration   `protobuf:"bytes,4,opt,name=transmit,proto3" json:"transmit,omitempty"`                                         // negotiated interval, before jitter; 0: nothing heard yet
+	Detection           *durationpb.Duration   `protobuf:"bytes,5,opt,name=detection,proto3" json:"detection,omitempty"`                                       // negotiated detection time
+	Diagnostic          string                 `protobuf:"bytes,6,opt,name=diagnostic,proto3" json:"diagnostic,omitempty"`                                     // why the session last went down
+	RemoteDiagnostic    string                 `protobuf:"bytes,7,opt,name=remote_diagnostic,json=remoteDiagnostic,proto3" json:"remote_diagnostic,omitempty"` // as the router said last
+	Failures            int32                  `protobuf:"varint,8,opt,name=failures,proto3" json:"failures,omitempty"`                                        // times that the session was up and was lost
+	Reason              string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`                                             // why it is not up; empty if it is
+	Discriminator       uint32                 `protobuf:"varint,10,opt,name=discriminator,proto3" json:"discriminator,omitempty"`
+	RemoteDiscriminator uint32                 `protobuf:"varint,11,opt,name=remote_discriminator,json=remoteDiscriminator,proto3" json:"remote_discriminator,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *BFDStatus) Reset() {
+	*x = BFDStatus{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BFDStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BFDStatus) ProtoMessage() {}
+
+func (x *BFDStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BFDStatus.ProtoReflect.Descriptor instead.
+func (*BFDStatus) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *BFDStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *BFDStatus) GetRemoteState() string {
+	if x != nil {
+		return x.RemoteState
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetTransmit() *durationpb.Duration {
+	if x != nil {
+		return x.Transmit
+	}
+	return nil
+}
+
+func (x *BFDStatus) GetDetection() *durationpb.Duration {
+	if x != nil {
+		return x.Detection
+	}
+	return nil
+}
+
+func (x *BFDStatus) GetDiagnostic() string {
+	if x != nil {
+		return x.Diagnostic
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetRemoteDiagnostic() string {
+	if x != nil {
+		return x.RemoteDiagnostic
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetFailures() int32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *BFDStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BFDStatus) GetDiscriminator() uint32 {
+	if x != nil {
+		return x.Discriminator
+	}
+	return 0
+}
+
+func (x *BFDStatus) GetRemoteDiscriminator() uint32 {
+	if x != nil {
+		return x.RemoteDiscriminator
+	}
+	return 0
+}
+
 // Announcement is one address of a VIP towards one neighbor of a node.
 type Announcement struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1168,7 +1300,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1312,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1325,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Announcement) GetVip() string {
@@ -1285,7 +1417,7 @@ type RoutingRequest struct {
 
 func (x *RoutingRequest) Reset() {
 	*x = RoutingRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1429,7 @@ func (x *RoutingRequest) String() string {
 func (*RoutingRequest) ProtoMessage() {}
 
 func (x *RoutingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1442,7 @@ func (x *RoutingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutingRequest.ProtoReflect.Descriptor instead.
 func (*RoutingRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RoutingRequest) GetNode() string {
@@ -1343,7 +1475,7 @@ type RoutingResponse struct {
 
 func (x *RoutingResponse) Reset() {
 	*x = RoutingResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1487,7 @@ func (x *RoutingResponse) String() string {
 func (*RoutingResponse) ProtoMessage() {}
 
 func (x *RoutingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1500,7 @@ func (x *RoutingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutingResponse.ProtoReflect.Descriptor instead.
 func (*RoutingResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RoutingResponse) GetNodes() []*NodeRoutingResponse {
@@ -1390,7 +1522,7 @@ type NodeRoutingResponse struct {
 
 func (x *NodeRoutingResponse) Reset() {
 	*x = NodeRoutingResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1534,7 @@ func (x *NodeRoutingResponse) String() string {
 func (*NodeRoutingResponse) ProtoMessage() {}
 
 func (x *NodeRoutingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1547,7 @@ func (x *NodeRoutingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRoutingResponse.ProtoReflect.Descriptor instead.
 func (*NodeRoutingResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *NodeRoutingResponse) GetNode() string {
@@ -1462,7 +1594,7 @@ type ListenerStatus struct {
 
 func (x *ListenerStatus) Reset() {
 	*x = ListenerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1606,7 @@ func (x *ListenerStatus) String() string {
 func (*ListenerStatus) ProtoMessage() {}
 
 func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1619,7 @@ func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerStatus.ProtoReflect.Descriptor instead.
 func (*ListenerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListenerStatus) GetName() string {
@@ -1557,7 +1689,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1701,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1714,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PoolStatus) GetName() string {
@@ -1629,7 +1761,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1773,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1786,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ServerStatus) GetName() string {
@@ -1771,7 +1903,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1915,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1928,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainRequest) GetVip() string {
@@ -1815,7 +1947,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1959,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1972,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExplainResponse) GetNodes() []*NodeExplanation {
@@ -1862,7 +1994,7 @@ type NodeExplanation struct {
 
 func (x *NodeExplanation) Reset() {
 	*x = NodeExplanation{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +2006,7 @@ func (x *NodeExplanation) String() string {
 func (*NodeExplanation) ProtoMessage() {}
 
 func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2019,7 @@ func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeExplanation.ProtoReflect.Descriptor instead.
 func (*NodeExplanation) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NodeExplanation) GetNode() string {
@@ -1937,7 +2069,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1949,7 +2081,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1962,7 +2094,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Member) GetName() string {
@@ -2050,7 +2182,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2194,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2207,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
 }
 
 type MembersResponse struct {
@@ -2087,7 +2219,7 @@ type MembersResponse struct {
 
 func (x *MembersResponse) Reset() {
 	*x = MembersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2231,7 @@ func (x *MembersResponse) String() string {
 func (*MembersResponse) ProtoMessage() {}
 
 func (x *MembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2244,7 @@ func (x *MembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
 func (*MembersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MembersResponse) GetMembers() []*Member {
@@ -2131,7 +2263,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2143,7 +2275,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2156,7 +2288,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
@@ -2177,7 +2309,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2321,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +2334,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -2235,7 +2367,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2379,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2392,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RemoveMemberRequest) GetName() string {
@@ -2278,7 +2410,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2422,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2303,7 +2435,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
 }
 
 type DrainRequest struct {
@@ -2315,7 +2447,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2459,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2472,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DrainRequest) GetDeadline() *durationpb.Duration {
@@ -2362,7 +2494,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2506,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2519,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DrainResponse) GetFinished() int32 {
@@ -2426,7 +2558,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2570,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2583,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
 }
 
 type UndrainResponse struct {
@@ -2462,7 +2594,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2606,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2619,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
 }
 
 type RegisterRequest struct {
@@ -2500,7 +2632,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +2644,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +2657,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RegisterRequest) GetName() string {
@@ -2550,7 +2682,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2694,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2575,7 +2707,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
 }
 
 type ListServersRequest struct {
@@ -2588,7 +2720,7 @@ type ListServersRequest struct {
 
 func (x *ListServersRequest) Reset() {
 	*x = ListServersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2600,7 +2732,7 @@ func (x *ListServersRequest) String() string {
 func (*ListServersRequest) ProtoMessage() {}
 
 func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2613,7 +2745,7 @@ func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServersRequest.ProtoReflect.Descriptor instead.
 func (*ListServersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListServersRequest) GetPool() string {
@@ -2641,7 +2773,7 @@ type ListServersResponse struct {
 
 func (x *ListServersResponse) Reset() {
 	*x = ListServersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2653,7 +2785,7 @@ func (x *ListServersResponse) String() string {
 func (*ListServersResponse) ProtoMessage() {}
 
 func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2666,7 +2798,7 @@ func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServersResponse.ProtoReflect.Descriptor instead.
 func (*ListServersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListServersResponse) GetServers() []*Server {
@@ -2710,7 +2842,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2722,7 +2854,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2735,7 +2867,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Server) GetId() string {
@@ -2826,7 +2958,7 @@ type ServerOnNode struct {
 
 func (x *ServerOnNode) Reset() {
 	*x = ServerOnNode{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2838,7 +2970,7 @@ func (x *ServerOnNode) String() string {
 func (*ServerOnNode) ProtoMessage() {}
 
 func (x *ServerOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2851,7 +2983,7 @@ func (x *ServerOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerOnNode.ProtoReflect.Descriptor instead.
 func (*ServerOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ServerOnNode) GetNode() string {
@@ -2878,7 +3010,7 @@ type Unasked struct {
 
 func (x *Unasked) Reset() {
 	*x = Unasked{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3022,7 @@ func (x *Unasked) String() string {
 func (*Unasked) ProtoMessage() {}
 
 func (x *Unasked) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3035,7 @@ func (x *Unasked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unasked.ProtoReflect.Descriptor instead.
 func (*Unasked) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Unasked) GetNode() string {
@@ -2935,7 +3067,7 @@ type OperateServersRequest struct {
 
 func (x *OperateServersRequest) Reset() {
 	*x = OperateServersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2947,7 +3079,7 @@ func (x *OperateServersRequest) String() string {
 func (*OperateServersRequest) ProtoMessage() {}
 
 func (x *OperateServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2960,7 +3092,7 @@ func (x *OperateServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateServersRequest.ProtoReflect.Descriptor instead.
 func (*OperateServersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *OperateServersRequest) GetServers() []string {
@@ -3025,7 +3157,7 @@ type OperateServersResponse struct {
 
 func (x *OperateServersResponse) Reset() {
 	*x = OperateServersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3037,7 +3169,7 @@ func (x *OperateServersResponse) String() string {
 func (*OperateServersResponse) ProtoMessage() {}
 
 func (x *OperateServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3050,7 +3182,7 @@ func (x *OperateServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateServersResponse.ProtoReflect.Descriptor instead.
 func (*OperateServersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OperateServersResponse) GetRevision() uint64 {
@@ -3097,7 +3229,7 @@ type WaitAppliedRequest struct {
 
 func (x *WaitAppliedRequest) Reset() {
 	*x = WaitAppliedRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3241,7 @@ func (x *WaitAppliedRequest) String() string {
 func (*WaitAppliedRequest) ProtoMessage() {}
 
 func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3254,7 @@ func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedRequest.ProtoReflect.Descriptor instead.
 func (*WaitAppliedRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WaitAppliedRequest) GetRevision() uint64 {
@@ -3142,7 +3274,7 @@ type WaitAppliedResponse struct {
 
 func (x *WaitAppliedResponse) Reset() {
 	*x = WaitAppliedResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3286,7 @@ func (x *WaitAppliedResponse) String() string {
 func (*WaitAppliedResponse) ProtoMessage() {}
 
 func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3299,7 @@ func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedResponse.ProtoReflect.Descriptor instead.
 func (*WaitAppliedResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *WaitAppliedResponse) GetApplyError() string {
@@ -3193,7 +3325,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +3337,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +3350,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{49}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SubmitRequest) GetCommand() []byte {
@@ -3238,7 +3370,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3382,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3395,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SubmitResponse) GetIndex() uint64 {
@@ -3290,7 +3422,7 @@ type ExpelRequest struct {
 
 func (x *ExpelRequest) Reset() {
 	*x = ExpelRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3302,7 +3434,7 @@ func (x *ExpelRequest) String() string {
 func (*ExpelRequest) ProtoMessage() {}
 
 func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3315,7 +3447,7 @@ func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelRequest.ProtoReflect.Descriptor instead.
 func (*ExpelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{51}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ExpelRequest) GetName() string {
@@ -3340,7 +3472,7 @@ type ExpelResponse struct {
 
 func (x *ExpelResponse) Reset() {
 	*x = ExpelResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3352,7 +3484,7 @@ func (x *ExpelResponse) String() string {
 func (*ExpelResponse) ProtoMessage() {}
 
 func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3365,7 +3497,7 @@ func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelResponse.ProtoReflect.Descriptor instead.
 func (*ExpelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{52}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{53}
 }
 
 var File_cluster_api_pharosv1_pharos_proto protoreflect.FileDescriptor
@@ -3451,7 +3583,7 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"announcing\x12+\n" +
 	"\areasons\x18\x04 \x03(\v2\x11.pharos.v1.ReasonR\areasons\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tneighbors\x18\x06 \x03(\tR\tneighbors\"\xf2\x01\n" +
+	"\tneighbors\x18\x06 \x03(\tR\tneighbors\"\x9a\x02\n" +
 	"\rSessionStatus\x12\x1a\n" +
 	"\bneighbor\x18\x01 \x01(\tR\bneighbor\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -3461,7 +3593,23 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\tannounced\x18\x06 \x03(\tR\tannounced\x12\x1d\n" +
 	"\n" +
 	"last_error\x18\a \x01(\tR\tlastError\x12\x14\n" +
-	"\x05flaps\x18\b \x01(\x05R\x05flaps\"\x86\x03\n" +
+	"\x05flaps\x18\b \x01(\x05R\x05flaps\x12&\n" +
+	"\x03bfd\x18\t \x01(\v2\x14.pharos.v1.BFDStatusR\x03bfd\"\xc0\x03\n" +
+	"\tBFDStatus\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12!\n" +
+	"\fremote_state\x18\x03 \x01(\tR\vremoteState\x125\n" +
+	"\btransmit\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\btransmit\x127\n" +
+	"\tdetection\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\tdetection\x12\x1e\n" +
+	"\n" +
+	"diagnostic\x18\x06 \x01(\tR\n" +
+	"diagnostic\x12+\n" +
+	"\x11remote_diagnostic\x18\a \x01(\tR\x10remoteDiagnostic\x12\x1a\n" +
+	"\bfailures\x18\b \x01(\x05R\bfailures\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12$\n" +
+	"\rdiscriminator\x18\n" +
+	" \x01(\rR\rdiscriminator\x121\n" +
+	"\x14remote_discriminator\x18\v \x01(\rR\x13remoteDiscriminator\"\x86\x03\n" +
 	"\fAnnouncement\x12\x10\n" +
 	"\x03vip\x18\x01 \x01(\tR\x03vip\x12\x1a\n" +
 	"\bneighbor\x18\x02 \x01(\tR\bneighbor\x12\x16\n" +
@@ -3659,7 +3807,7 @@ func file_cluster_api_pharosv1_pharos_proto_rawDescGZIP() []byte {
 	return file_cluster_api_pharosv1_pharos_proto_rawDescData
 }
 
-var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*Fault)(nil),                  // 0: pharos.v1.Fault
 	(*Faults)(nil),                 // 1: pharos.v1.Faults
@@ -3678,130 +3826,135 @@ var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*Reason)(nil),                 // 14: pharos.v1.Reason
 	(*VIPStatus)(nil),              // 15: pharos.v1.VIPStatus
 	(*SessionStatus)(nil),          // 16: pharos.v1.SessionStatus
-	(*Announcement)(nil),           // 17: pharos.v1.Announcement
-	(*RoutingRequest)(nil),         // 18: pharos.v1.RoutingRequest
-	(*RoutingResponse)(nil),        // 19: pharos.v1.RoutingResponse
-	(*NodeRoutingResponse)(nil),    // 20: pharos.v1.NodeRoutingResponse
-	(*ListenerStatus)(nil),         // 21: pharos.v1.ListenerStatus
-	(*PoolStatus)(nil),             // 22: pharos.v1.PoolStatus
-	(*ServerStatus)(nil),           // 23: pharos.v1.ServerStatus
-	(*ExplainRequest)(nil),         // 24: pharos.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 25: pharos.v1.ExplainResponse
-	(*NodeExplanation)(nil),        // 26: pharos.v1.NodeExplanation
-	(*Member)(nil),                 // 27: pharos.v1.Member
-	(*MembersRequest)(nil),         // 28: pharos.v1.MembersRequest
-	(*MembersResponse)(nil),        // 29: pharos.v1.MembersResponse
-	(*CreateTokenRequest)(nil),     // 30: pharos.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 31: pharos.v1.CreateTokenResponse
-	(*RemoveMemberRequest)(nil),    // 32: pharos.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),   // 33: pharos.v1.RemoveMemberResponse
-	(*DrainRequest)(nil),           // 34: pharos.v1.DrainRequest
-	(*DrainResponse)(nil),          // 35: pharos.v1.DrainResponse
-	(*UndrainRequest)(nil),         // 36: pharos.v1.UndrainRequest
-	(*UndrainResponse)(nil),        // 37: pharos.v1.UndrainResponse
-	(*RegisterRequest)(nil),        // 38: pharos.v1.RegisterRequest
-	(*RegisterResponse)(nil),       // 39: pharos.v1.RegisterResponse
-	(*ListServersRequest)(nil),     // 40: pharos.v1.ListServersRequest
-	(*ListServersResponse)(nil),    // 41: pharos.v1.ListServersResponse
-	(*Server)(nil),                 // 42: pharos.v1.Server
-	(*ServerOnNode)(nil),           // 43: pharos.v1.ServerOnNode
-	(*Unasked)(nil),                // 44: pharos.v1.Unasked
-	(*OperateServersRequest)(nil),  // 45: pharos.v1.OperateServersRequest
-	(*OperateServersResponse)(nil), // 46: pharos.v1.OperateServersResponse
-	(*WaitAppliedRequest)(nil),     // 47: pharos.v1.WaitAppliedRequest
-	(*WaitAppliedResponse)(nil),    // 48: pharos.v1.WaitAppliedResponse
-	(*SubmitRequest)(nil),          // 49: pharos.v1.SubmitRequest
-	(*SubmitResponse)(nil),         // 50: pharos.v1.SubmitResponse
-	(*ExpelRequest)(nil),           // 51: pharos.v1.ExpelRequest
-	(*ExpelResponse)(nil),          // 52: pharos.v1.ExpelResponse
-	(*durationpb.Duration)(nil),    // 53: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 54: google.protobuf.Timestamp
+	(*BFDStatus)(nil),              // 17: pharos.v1.BFDStatus
+	(*Announcement)(nil),           // 18: pharos.v1.Announcement
+	(*RoutingRequest)(nil),         // 19: pharos.v1.RoutingRequest
+	(*RoutingResponse)(nil),        // 20: pharos.v1.RoutingResponse
+	(*NodeRoutingResponse)(nil),    // 21: pharos.v1.NodeRoutingResponse
+	(*ListenerStatus)(nil),         // 22: pharos.v1.ListenerStatus
+	(*PoolStatus)(nil),             // 23: pharos.v1.PoolStatus
+	(*ServerStatus)(nil),           // 24: pharos.v1.ServerStatus
+	(*ExplainRequest)(nil),         // 25: pharos.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 26: pharos.v1.ExplainResponse
+	(*NodeExplanation)(nil),        // 27: pharos.v1.NodeExplanation
+	(*Member)(nil),                 // 28: pharos.v1.Member
+	(*MembersRequest)(nil),         // 29: pharos.v1.MembersRequest
+	(*MembersResponse)(nil),        // 30: pharos.v1.MembersResponse
+	(*CreateTokenRequest)(nil),     // 31: pharos.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 32: pharos.v1.CreateTokenResponse
+	(*RemoveMemberRequest)(nil),    // 33: pharos.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 34: pharos.v1.RemoveMemberResponse
+	(*DrainRequest)(nil),           // 35: pharos.v1.DrainRequest
+	(*DrainResponse)(nil),          // 36: pharos.v1.DrainResponse
+	(*UndrainRequest)(nil),         // 37: pharos.v1.UndrainRequest
+	(*UndrainResponse)(nil),        // 38: pharos.v1.UndrainResponse
+	(*RegisterRequest)(nil),        // 39: pharos.v1.RegisterRequest
+	(*RegisterResponse)(nil),       // 40: pharos.v1.RegisterResponse
+	(*ListServersRequest)(nil),     // 41: pharos.v1.ListServersRequest
+	(*ListServersResponse)(nil),    // 42: pharos.v1.ListServersResponse
+	(*Server)(nil),                 // 43: pharos.v1.Server
+	(*ServerOnNode)(nil),           // 44: pharos.v1.ServerOnNode
+	(*Unasked)(nil),                // 45: pharos.v1.Unasked
+	(*OperateServersRequest)(nil),  // 46: pharos.v1.OperateServersRequest
+	(*OperateServersResponse)(nil), // 47: pharos.v1.OperateServersResponse
+	(*WaitAppliedRequest)(nil),     // 48: pharos.v1.WaitAppliedRequest
+	(*WaitAppliedResponse)(nil),    // 49: pharos.v1.WaitAppliedResponse
+	(*SubmitRequest)(nil),          // 50: pharos.v1.SubmitRequest
+	(*SubmitResponse)(nil),         // 51: pharos.v1.SubmitResponse
+	(*ExpelRequest)(nil),           // 52: pharos.v1.ExpelRequest
+	(*ExpelResponse)(nil),          // 53: pharos.v1.ExpelResponse
+	(*durationpb.Duration)(nil),    // 54: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 55: google.protobuf.Timestamp
 }
 var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	0,  // 0: pharos.v1.Faults.faults:type_name -> pharos.v1.Fault
-	53, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
+	54, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
 	5,  // 2: pharos.v1.ApplyResponse.changes:type_name -> pharos.v1.Change
 	7,  // 3: pharos.v1.ApplyResponse.nodes:type_name -> pharos.v1.NodeApplied
-	53, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
+	54, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
 	13, // 5: pharos.v1.StatusResponse.node:type_name -> pharos.v1.NodeStatusResponse
-	27, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
-	54, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
+	28, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
+	55, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
 	15, // 8: pharos.v1.NodeStatusResponse.vips:type_name -> pharos.v1.VIPStatus
 	16, // 9: pharos.v1.NodeStatusResponse.sessions:type_name -> pharos.v1.SessionStatus
-	21, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
-	22, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
-	54, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
+	22, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
+	23, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
+	55, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
 	14, // 13: pharos.v1.VIPStatus.reasons:type_name -> pharos.v1.Reason
-	54, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
-	54, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
-	14, // 16: pharos.v1.Announcement.reasons:type_name -> pharos.v1.Reason
-	20, // 17: pharos.v1.RoutingResponse.nodes:type_name -> pharos.v1.NodeRoutingResponse
-	16, // 18: pharos.v1.NodeRoutingResponse.sessions:type_name -> pharos.v1.SessionStatus
-	17, // 19: pharos.v1.NodeRoutingResponse.announcements:type_name -> pharos.v1.Announcement
-	23, // 20: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
-	54, // 21: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
-	54, // 22: pharos.v1.ServerStatus.created:type_name -> google.protobuf.Timestamp
-	54, // 23: pharos.v1.ServerStatus.ejected_until:type_name -> google.protobuf.Timestamp
-	26, // 24: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
-	15, // 25: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
-	16, // 26: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
-	53, // 27: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
-	27, // 28: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
-	53, // 29: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	54, // 30: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
-	53, // 31: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
-	53, // 32: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
-	53, // 33: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
-	42, // 34: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
-	44, // 35: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
-	54, // 36: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
-	43, // 37: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
-	23, // 38: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
-	53, // 39: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
-	42, // 40: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
-	7,  // 41: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
-	44, // 42: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
-	4,  // 43: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
-	8,  // 44: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
-	10, // 45: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
-	24, // 46: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
-	18, // 47: pharos.v1.Control.Routing:input_type -> pharos.v1.RoutingRequest
-	28, // 48: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
-	30, // 49: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
-	32, // 50: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
-	34, // 51: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
-	36, // 52: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
-	40, // 53: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
-	45, // 54: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
-	38, // 55: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
-	47, // 56: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
-	49, // 57: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	51, // 58: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
-	12, // 59: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
-	18, // 60: pharos.v1.Peer.NodeRouting:input_type -> pharos.v1.RoutingRequest
-	6,  // 61: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
-	9,  // 62: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
-	11, // 63: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
-	25, // 64: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
-	19, // 65: pharos.v1.Control.Routing:output_type -> pharos.v1.RoutingResponse
-	29, // 66: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
-	31, // 67: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
-	33, // 68: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
-	35, // 69: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
-	37, // 70: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
-	41, // 71: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
-	46, // 72: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
-	39, // 73: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
-	48, // 74: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
-	50, // 75: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	52, // 76: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
-	13, // 77: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
-	20, // 78: pharos.v1.Peer.NodeRouting:output_type -> pharos.v1.NodeRoutingResponse
-	61, // [61:79] is the sub-list for method output_type
-	43, // [43:61] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	55, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
+	55, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
+	17, // 16: pharos.v1.SessionStatus.bfd:type_name -> pharos.v1.BFDStatus
+	55, // 17: pharos.v1.BFDStatus.since:type_name -> google.protobuf.Timestamp
+	54, // 18: pharos.v1.BFDStatus.transmit:type_name -> google.protobuf.Duration
+	54, // 19: pharos.v1.BFDStatus.detection:type_name -> google.protobuf.Duration
+	14, // 20: pharos.v1.Announcement.reasons:type_name -> pharos.v1.Reason
+	21, // 21: pharos.v1.RoutingResponse.nodes:type_name -> pharos.v1.NodeRoutingResponse
+	16, // 22: pharos.v1.NodeRoutingResponse.sessions:type_name -> pharos.v1.SessionStatus
+	18, // 23: pharos.v1.NodeRoutingResponse.announcements:type_name -> pharos.v1.Announcement
+	24, // 24: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
+	55, // 25: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
+	55, // 26: pharos.v1.ServerStatus.created:type_name -> google.protobuf.Timestamp
+	55, // 27: pharos.v1.ServerStatus.ejected_until:type_name -> google.protobuf.Timestamp
+	27, // 28: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
+	15, // 29: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
+	16, // 30: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
+	54, // 31: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
+	28, // 32: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
+	54, // 33: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	55, // 34: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	54, // 35: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
+	54, // 36: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
+	54, // 37: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
+	43, // 38: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
+	45, // 39: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
+	55, // 40: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
+	44, // 41: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
+	24, // 42: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
+	54, // 43: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
+	43, // 44: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
+	7,  // 45: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
+	45, // 46: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
+	4,  // 47: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
+	8,  // 48: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
+	10, // 49: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
+	25, // 50: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
+	19, // 51: pharos.v1.Control.Routing:input_type -> pharos.v1.RoutingRequest
+	29, // 52: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
+	31, // 53: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
+	33, // 54: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
+	35, // 55: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
+	37, // 56: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
+	41, // 57: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
+	46, // 58: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
+	39, // 59: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
+	48, // 60: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
+	50, // 61: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
+	52, // 62: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
+	12, // 63: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
+	19, // 64: pharos.v1.Peer.NodeRouting:input_type -> pharos.v1.RoutingRequest
+	6,  // 65: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
+	9,  // 66: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
+	11, // 67: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
+	26, // 68: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
+	20, // 69: pharos.v1.Control.Routing:output_type -> pharos.v1.RoutingResponse
+	30, // 70: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
+	32, // 71: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
+	34, // 72: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
+	36, // 73: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
+	38, // 74: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
+	42, // 75: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
+	47, // 76: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
+	40, // 77: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
+	49, // 78: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
+	51, // 79: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
+	53, // 80: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
+	13, // 81: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
+	21, // 82: pharos.v1.Peer.NodeRouting:output_type -> pharos.v1.NodeRoutingResponse
+	65, // [65:83] is the sub-list for method output_type
+	47, // [47:65] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_pharosv1_pharos_proto_init() }
@@ -3810,15 +3963,15 @@ func file_cluster_api_pharosv1_pharos_proto_init() {
 		return
 	}
 	file_cluster_api_pharosv1_pharos_proto_msgTypes[4].OneofWrappers = []any{}
-	file_cluster_api_pharosv1_pharos_proto_msgTypes[17].OneofWrappers = []any{}
-	file_cluster_api_pharosv1_pharos_proto_msgTypes[45].OneofWrappers = []any{}
+	file_cluster_api_pharosv1_pharos_proto_msgTypes[18].OneofWrappers = []any{}
+	file_cluster_api_pharosv1_pharos_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_pharosv1_pharos_proto_rawDesc), len(file_cluster_api_pharosv1_pharos_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
