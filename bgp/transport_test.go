@@ -179,6 +179,46 @@ func TestOnlyWhatBGPAsksForResetsTheSession(t *testing.T) {
 	})
 }
 
+func TestANewPasswordOnBothSidesResetsNothing(t *testing.T) {
+	var ports guard.Ports
+	at := newFakeRouter(t, nil)
+	n := at.neighbor("one", route(vip4, "10.0.1.2"))
+	_ = at.listener.Close() // the port is what was wanted
+	us := guard.Terms{Router: netip.MustParseAddr("127.0.0.1"), Password: secret}
+	door, err := ports.Listen(n.endpoint(), us)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(door.Close)
+	s := startSpeaker(t)
+	n.Password = secret
+	reconcile(t, s, state(n))
+	var p *peer
+	select {
+	case conn := <-door.Came():
+		t.Cleanup(func() { _ = conn.Close() })
+		p = &peer{t: t, conn: conn, buf: make([]byte, maxMessage)}
+	case <-time.After(20 * time.Second):
+		t.Fatal("not within 20s: a connection")
+	}
+	p.send(bothFamilies())
+	p.await(typeOpen)
+	p.send(appendMessage(nil, typeKeepalive))
+	p.awaitPrefixes([]string{vip4}, nil)
+
+	us.Password = "another"
+	if err := us.Change(p.conn.(*net.TCPConn)); err != nil {
+		t.Fatal(err)
+	}
+	n.Password = us.Password
+	n.Routes = []Route{route(vip6, "fd00:1::2")}
+	reconcile(t, s, state(n))
+	p.awaitPrefixes([]string{vip6}, []string{vip4})
+	if st := s.Status()[0]; !st.Established || st.Flaps != 0 {
+		t.Errorf("status: %+v", st)
+	}
+}
+
 func TestAPassiveSessionIsBackAfterTheRouter(t *testing.T) {
 	r := startRouter(t, routerConfig{index: 1, asn: 65000, remote: 65010})
 	s := startSpeaker(t)
