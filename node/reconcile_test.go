@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -74,7 +75,15 @@ func (s fakeSpeaker) Reconcile(_ context.Context, state bgp.State) error {
 			s.announce = append(s.announce, r.Prefix)
 		}
 	}
-	s.note("announce %v", s.announce)
+	told := fmt.Sprint(s.announce)
+	for _, n := range state.Neighbors {
+		for _, r := range n.Routes {
+			if slices.Contains(r.Communities, gracefulShutdown) && r.MED != nil && *r.MED == math.MaxUint32 && r.Prepend > 0 {
+				told = strings.TrimSuffix(told, "]") + " last choice]"
+			}
+		}
+	}
+	s.note("announce %s", told)
 	return nil
 }
 
@@ -321,7 +330,9 @@ func TestDrainWithdrawsThenConvergesThenFinishesThenCloses(t *testing.T) {
 		p.mu.Lock()
 		p.lingering = 0
 		p.mu.Unlock()
-		time.Sleep(lingerPoll)
+		time.Sleep(drainPoll)
+		wantJournal(t, p, "announce [198.51.100.1/32 last choice]")
+		time.Sleep(convergeMin + drainPoll)
 		wantJournal(t, p, "announce []")
 		for range 10 { // the router still sends new connections for half a second
 			time.Sleep(50 * time.Millisecond)
@@ -333,13 +344,13 @@ func TestDrainWithdrawsThenConvergesThenFinishesThenCloses(t *testing.T) {
 		if err := r.Undrain(t.Context()); !errors.Is(err, errDrainUnderWay) {
 			t.Errorf("undrain in the middle: %v", err)
 		}
-		time.Sleep(convergeQuiet + convergePoll)
+		time.Sleep(convergeQuiet + drainPoll)
 		r.Offer(oneVIP(2, "a", "b"))
 		wantJournal(t, p) // the proxy is busy
 		close(p.finish)
 		// A drained node follows the configuration without serving it.
 		wantJournal(t, p, "listen []", "addresses []", "listen []")
-		if res := <-result; res.Converged < 500*time.Millisecond+convergeQuiet-convergePoll || res.Report.Finished != 1 {
+		if res := <-result; res.Converged < 500*time.Millisecond+convergeQuiet-drainPoll || res.Shut < convergeMin || res.Report.Finished != 1 {
 			t.Errorf("result: %+v", res)
 		}
 		if got := codes(r.View().Gates["a"]); !slices.Contains(got, ReasonDraining) {

@@ -65,7 +65,10 @@ func describeSession(s bgp.SessionStatus, neighbors []registry.Neighbor) *pharos
 func describeVIP(vip registry.VIP, g Gate, sessions []bgp.SessionStatus) *pharosv1.VIPStatus {
 	out := &pharosv1.VIPStatus{Name: vip.Name, Addresses: texts(vip.Addresses), Announcing: g.Open, Since: stamp(g.Since)}
 	for _, r := range g.Reasons {
-		out.Reasons = append(out.Reasons, &pharosv1.Reason{Code: string(r.Code), Message: r.Message, Since: stamp(r.Since)})
+		out.Reasons = append(out.Reasons, describeReason(r))
+	}
+	for _, r := range g.Overruled {
+		out.Reasons = append(out.Reasons, describeReason(r))
 	}
 	for _, s := range sessions {
 		carries := slices.ContainsFunc(s.Announced, func(p netip.Prefix) bool { return slices.Contains(vip.Addresses, p.Addr()) })
@@ -74,6 +77,10 @@ func describeVIP(vip registry.VIP, g Gate, sessions []bgp.SessionStatus) *pharos
 		}
 	}
 	return out
+}
+
+func describeReason(r Reason) *pharosv1.Reason {
+	return &pharosv1.Reason{Code: string(r.Code), Message: r.Message, Since: stamp(r.Since)}
 }
 
 func describePool(p proxy.PoolStatus) *pharosv1.PoolStatus {

@@ -109,6 +109,9 @@ func (a *asker) ask(ctx context.Context) error {
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetLinger(0) // reset: no TIME-WAIT is left, ten times a second
 	}
+	// Who waits for the probe does not wait for its time to be over.
+	unhook := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
+	defer unhook()
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
 		return err

@@ -9,8 +9,8 @@ import (
 // Outcome is how one probe went.
 type Outcome struct {
 	Err error // nil: it passed
-	// Late: this process was not given the time to tell. It is no evidence: a
-	// busy machine would else withdraw what it serves.
+	// Late: this process was not given the time, or the descriptors, to tell. It
+	// is no evidence: a busy machine would else withdraw what it serves.
 	Late bool
 }
 

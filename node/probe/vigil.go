@@ -2,10 +2,12 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -232,12 +234,16 @@ func (v *Vigil) one(ctx context.Context, a *asker) {
 		select {
 		case err := <-answered:
 			if ctx.Err() == nil && inTime {
-				v.note(t, Outcome{Err: err})
+				// Without a descriptor nothing can be said of the listener.
+				v.note(t, Outcome{Err: err, Late: errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)})
 			}
 			return
 		case <-timer.C:
 			inTime = false
 			now := time.Now()
+			if ctx.Err() != nil {
+				continue
+			}
 			v.note(t, Outcome{Err: fmt.Errorf("no answer within %s", t.Timeout), Late: now.Sub(due) > overslept})
 			due = now.Add(t.Interval)
 			timer.Reset(t.Interval)

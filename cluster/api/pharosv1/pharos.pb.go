@@ -967,7 +967,7 @@ type VIPStatus struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	Announcing    bool                   `protobuf:"varint,3,opt,name=announcing,proto3" json:"announcing,omitempty"` // the gate is open
-	Reasons       []*Reason              `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`        // why not; empty when announcing
+	Reasons       []*Reason              `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`        // why not; when announcing: in spite of what
 	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`            // of the gate's last change
 	Neighbors     []string               `protobuf:"bytes,6,rep,name=neighbors,proto3" json:"neighbors,omitempty"`    // established sessions that carry it
 	unknownFields protoimpl.UnknownFields
@@ -2056,6 +2056,9 @@ type DrainResponse struct {
 	Cut           int32                  `protobuf:"varint,2,opt,name=cut,proto3" json:"cut,omitempty"`
 	WithdrawTook  *durationpb.Duration   `protobuf:"bytes,3,opt,name=withdraw_took,json=withdrawTook,proto3" json:"withdraw_took,omitempty"`
 	Took          *durationpb.Duration   `protobuf:"bytes,4,opt,name=took,proto3" json:"took,omitempty"`
+	InFlight      int32                  `protobuf:"varint,5,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`      // when the drain began
+	LingerTook    *durationpb.Duration   `protobuf:"bytes,6,opt,name=linger_took,json=lingerTook,proto3" json:"linger_took,omitempty"` // until what was in flight had ended, or enough time was over
+	ShutTook      *durationpb.Duration   `protobuf:"bytes,7,opt,name=shut_took,json=shutTook,proto3" json:"shut_took,omitempty"`       // announced with GRACEFUL_SHUTDOWN and worse attributes (RFC 8326)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2114,6 +2117,27 @@ func (x *DrainResponse) GetWithdrawTook() *durationpb.Duration {
 func (x *DrainResponse) GetTook() *durationpb.Duration {
 	if x != nil {
 		return x.Took
+	}
+	return nil
+}
+
+func (x *DrainResponse) GetInFlight() int32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetLingerTook() *durationpb.Duration {
+	if x != nil {
+		return x.LingerTook
+	}
+	return nil
+}
+
+func (x *DrainResponse) GetShutTook() *durationpb.Duration {
+	if x != nil {
+		return x.ShutTook
 	}
 	return nil
 }
@@ -3230,12 +3254,16 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
 	"\x14RemoveMemberResponse\"E\n" +
 	"\fDrainRequest\x125\n" +
-	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\xac\x01\n" +
+	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\xbd\x02\n" +
 	"\rDrainResponse\x12\x1a\n" +
 	"\bfinished\x18\x01 \x01(\x05R\bfinished\x12\x10\n" +
 	"\x03cut\x18\x02 \x01(\x05R\x03cut\x12>\n" +
 	"\rwithdraw_took\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fwithdrawTook\x12-\n" +
-	"\x04took\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04took\"\x10\n" +
+	"\x04took\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x1b\n" +
+	"\tin_flight\x18\x05 \x01(\x05R\binFlight\x12:\n" +
+	"\vlinger_took\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"lingerTook\x126\n" +
+	"\tshut_took\x18\a \x01(\v2\x19.google.protobuf.DurationR\bshutTook\"\x10\n" +
 	"\x0eUndrainRequest\"\x11\n" +
 	"\x0fUndrainResponse\"N\n" +
 	"\x0fRegisterRequest\x12\x12\n" +
@@ -3416,52 +3444,54 @@ var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	49, // 27: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
 	49, // 28: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
 	49, // 29: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
-	38, // 30: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
-	40, // 31: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
-	50, // 32: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
-	39, // 33: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
-	19, // 34: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
-	49, // 35: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
-	38, // 36: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
-	7,  // 37: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
-	40, // 38: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
-	4,  // 39: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
-	8,  // 40: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
-	10, // 41: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
-	20, // 42: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
-	24, // 43: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
-	26, // 44: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
-	28, // 45: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
-	30, // 46: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
-	32, // 47: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
-	36, // 48: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
-	41, // 49: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
-	34, // 50: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
-	43, // 51: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
-	45, // 52: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	47, // 53: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
-	12, // 54: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
-	6,  // 55: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
-	9,  // 56: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
-	11, // 57: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
-	21, // 58: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
-	25, // 59: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
-	27, // 60: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
-	29, // 61: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
-	31, // 62: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
-	33, // 63: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
-	37, // 64: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
-	42, // 65: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
-	35, // 66: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
-	44, // 67: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
-	46, // 68: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	48, // 69: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
-	13, // 70: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
-	55, // [55:71] is the sub-list for method output_type
-	39, // [39:55] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	49, // 30: pharos.v1.DrainResponse.linger_took:type_name -> google.protobuf.Duration
+	49, // 31: pharos.v1.DrainResponse.shut_took:type_name -> google.protobuf.Duration
+	38, // 32: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
+	40, // 33: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
+	50, // 34: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
+	39, // 35: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
+	19, // 36: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
+	49, // 37: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
+	38, // 38: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
+	7,  // 39: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
+	40, // 40: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
+	4,  // 41: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
+	8,  // 42: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
+	10, // 43: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
+	20, // 44: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
+	24, // 45: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
+	26, // 46: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
+	28, // 47: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
+	30, // 48: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
+	32, // 49: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
+	36, // 50: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
+	41, // 51: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
+	34, // 52: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
+	43, // 53: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
+	45, // 54: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
+	47, // 55: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
+	12, // 56: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
+	6,  // 57: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
+	9,  // 58: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
+	11, // 59: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
+	21, // 60: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
+	25, // 61: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
+	27, // 62: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
+	29, // 63: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
+	31, // 64: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
+	33, // 65: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
+	37, // 66: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
+	42, // 67: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
+	35, // 68: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
+	44, // 69: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
+	46, // 70: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
+	48, // 71: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
+	13, // 72: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
+	57, // [57:73] is the sub-list for method output_type
+	41, // [41:57] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_pharosv1_pharos_proto_init() }
