@@ -42,6 +42,7 @@ type Config struct {
 // Vigil keeps probing. Make one with [New], start it with Run.
 type Vigil struct {
 	config  Config
+	ask     func(context.Context, *asker) error
 	changes chan struct{}
 
 	mu      sync.Mutex
@@ -56,7 +57,7 @@ func New(c Config) *Vigil {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Vigil{config: c, changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), targets: map[Key]Target{}}
+	return &Vigil{config: c, ask: func(ctx context.Context, a *asker) error { return a.ask(ctx) }, changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), targets: map[Key]Target{}}
 }
 
 // Follow has exactly these probed. What is known of those that stay as they are
@@ -225,7 +226,7 @@ func (v *Vigil) one(ctx context.Context, a *asker) {
 	askCtx, cancel := context.WithTimeout(ctx, max(patience, t.Timeout))
 	defer cancel()
 	answered := make(chan error, 1)
-	go func() { answered <- a.ask(askCtx) }()
+	go func() { answered <- v.ask(askCtx, a) }()
 	due := time.Now().Add(t.Timeout)
 	timer := time.NewTimer(t.Timeout)
 	defer timer.Stop()
