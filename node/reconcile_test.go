@@ -41,6 +41,7 @@ type parts struct {
 	saved     []uint64
 	drained   []bool
 	announce  []netip.Prefix
+	vitals    vitals
 }
 
 func newParts() *parts {
@@ -174,6 +175,7 @@ func reconcilerFor(t *testing.T, p *parts, draining bool) *reconciler {
 	files := stateFiles{
 		draining:     draining,
 		secrets:      p,
+		vitals:       p.vitals,
 		saveApplied:  func(d fsm.Desired) error { p.saved = append(p.saved, d.Revision); return nil },
 		saveDraining: func(d bool) error { p.drained = append(p.drained, d); return nil },
 	}

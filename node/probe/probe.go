@@ -84,6 +84,17 @@ func newAsker(t Target, door Door, answers Answers) *asker {
 	return a
 }
 
+// Once returns what makes a single probe of a target, within the time that its
+// context leaves, or a minute.
+func Once(t Target, door Door, answers Answers) func(context.Context) error {
+	a := newAsker(t, door, answers)
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		return a.ask(ctx)
+	}
+}
+
 // ask makes one probe. ctx must have a deadline.
 func (a *asker) ask(ctx context.Context) error {
 	var port uint16
