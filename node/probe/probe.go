@@ -79,6 +79,8 @@ func newAsker(t Target, door Door, answers Answers) *asker {
 			InsecureSkipVerify: true,
 			ClientSessionCache: tls.NewLRUClientSessionCache(1),
 			NextProtos:         []string{"http/1.1"},
+			// The cheapest key exchange: on the way from here to here nobody listens.
+			CurvePreferences: []tls.CurveID{tls.X25519},
 		}
 	}
 	return a
