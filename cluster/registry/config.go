@@ -62,7 +62,9 @@ type VIP struct {
 // Probe is how often a node probes its own listeners, and when it believes what
 // it finds.
 type Probe struct {
-	Interval *time.Duration `json:"interval" default:"100ms" range:"20ms..1m" off:"0s"` // 0s: it does not probe
+	// Interval is halved while probes fail, until it is believed. 0s: the node does
+	// not probe.
+	Interval *time.Duration `json:"interval" default:"100ms" range:"20ms..1m" off:"0s"`
 	Timeout  time.Duration  `json:"timeout" default:"100ms" range:"10ms..1m"`
 	Fall     int            `json:"fall" default:"3" range:"1..100"` // failures in a row that close the gate
 }

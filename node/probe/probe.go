@@ -42,7 +42,7 @@ type Key struct {
 type Target struct {
 	Key
 	Kind     Kind
-	Interval time.Duration // from one probe to the next, above 0
+	Interval time.Duration // from one probe to the next, above 0; half of it while one has failed
 	Timeout  time.Duration // of one, above 0
 	Fall     int           // failures in a row until it counts, at least 1
 }

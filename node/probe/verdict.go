@@ -39,6 +39,9 @@ func (v Verdict) Step(o Outcome, fall int) Verdict {
 	return v
 }
 
+// Doubted reports whether it has failed, but not as often as it takes.
+func (v Verdict) Doubted() bool { return v.row > 0 && !v.Fallen }
+
 // State is what the vigil has found out. It is never changed once it is shown.
 type State struct {
 	// Targets has the verdict on each address of each listener; those that are

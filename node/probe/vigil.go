@@ -208,20 +208,23 @@ func (v *Vigil) adjust(ctx context.Context, group *sync.WaitGroup, rounds map[Ke
 // run probes one target until ctx ends.
 func (v *Vigil) run(ctx context.Context, t Target) {
 	a := newAsker(t, v.config.Door, v.config.Answers)
-	ticker := time.NewTicker(t.Interval)
-	defer ticker.Stop()
-	for ctx.Err() == nil {
-		v.one(ctx, a)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
 		select {
-		case <-ticker.C:
+		case <-timer.C:
 		case <-ctx.Done():
+			return
 		}
+		began := time.Now()
+		pace := v.one(ctx, a)
+		timer.Reset(max(0, time.Until(began.Add(pace))))
 	}
 }
 
-// one makes a probe. While it is not answered, each further interval counts as
-// another one that fails.
-func (v *Vigil) one(ctx context.Context, a *asker) {
+// one makes a probe, and returns how long after its beginning the next one is due.
+// While it is not answered, what would be the next ones count as failed.
+func (v *Vigil) one(ctx context.Context, a *asker) (pace time.Duration) {
 	t := a.target
 	askCtx, cancel := context.WithTimeout(ctx, max(patience, t.Timeout))
 	defer cancel()
@@ -231,29 +234,34 @@ func (v *Vigil) one(ctx context.Context, a *asker) {
 	timer := time.NewTimer(t.Timeout)
 	defer timer.Stop()
 	inTime := true
+	pace = t.Interval
 	for {
 		select {
 		case err := <-answered:
 			if ctx.Err() == nil && inTime {
 				// Without a descriptor nothing can be said of the listener.
-				v.note(t, Outcome{Err: err, Late: errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)})
+				pace = v.note(t, Outcome{Err: err, Late: errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)})
 			}
-			return
+			return pace
 		case <-timer.C:
 			inTime = false
 			now := time.Now()
 			if ctx.Err() != nil {
 				continue
 			}
-			v.note(t, Outcome{Err: fmt.Errorf("no answer within %s", t.Timeout), Late: now.Sub(due) > overslept})
-			due = now.Add(t.Interval)
-			timer.Reset(t.Interval)
+			pace = v.note(t, Outcome{Err: fmt.Errorf("no answer within %s", t.Timeout), Late: now.Sub(due) > overslept})
+			due = now.Add(pace)
+			timer.Reset(pace)
 		}
 	}
 }
 
-// note takes an outcome in.
-func (v *Vigil) note(t Target, o Outcome) {
+// note takes an outcome in, and returns when the next one is wanted: twice as soon
+// while a failure is in doubt. So a listener that hangs has fallen within three
+// intervals, the wait for the first probe included, where three failures count,
+// and a timeout is no longer than an interval.
+func (v *Vigil) note(t Target, o Outcome) (pace time.Duration) {
+	pace = t.Interval
 	v.alter(func(s *State) bool {
 		was, ok := s.Targets[t.Key]
 		if !ok {
@@ -261,11 +269,15 @@ func (v *Vigil) note(t Target, o Outcome) {
 		}
 		is := was.Step(o, t.Fall)
 		s.Targets[t.Key] = is
+		if is.Doubted() {
+			pace /= 2
+		}
 		if is.Fallen && !was.Fallen {
 			v.config.Logger.Error("a listener does not answer the node's own probe", "listener", t.Listener, "address", t.Address, "error", o.Err)
 		}
 		return is.Proven != was.Proven || is.Fallen != was.Fallen
 	})
+	return pace
 }
 
 // beat looks after the event loops.
