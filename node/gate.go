@@ -89,7 +89,8 @@ type Gate struct {
 	// Overruled are the faults in spite of which it is open, by FailOpen.
 	Overruled []Reason
 
-	holdDown  time.Duration // to serve before the next opening; 0: none
+	holdDown  time.Duration // the last one; the next is twice as long if it comes soon
+	serving   bool          // it is to be served before the next opening
 	lastFault time.Time
 	wellSince time.Time // since when nothing but the hold-down keeps the gate closed
 	excused   time.Time // since when the gate is open in spite of something
@@ -107,7 +108,7 @@ func (g Gate) Step(o Observation, now time.Time) Gate {
 	if len(found.reasons) > 0 && !overruled {
 		next.wellSince, next.excused = time.Time{}, time.Time{}
 		if g.Open && found.fault {
-			next.holdDown = nextHoldDown(g, now)
+			next.holdDown, next.serving = nextHoldDown(g, now), true
 			next.lastFault = now
 		}
 		return next.close(g.aged(found.reasons, now), now)
@@ -116,10 +117,8 @@ func (g Gate) Step(o Observation, now time.Time) Gate {
 		next.wellSince = now
 	}
 	rest := next.holdDown - now.Sub(next.wellSince)
-	if overruled {
-		rest = 0 // nobody else is there: the VIP must not wait
-	}
-	if rest > 0 {
+	// Where nobody else is there, the VIP must not wait.
+	if next.serving && rest > 0 && !overruled {
 		return next.close(g.aged([]Reason{{
 			Code:    ReasonHoldDown,
 			Message: fmt.Sprintf("was lost %s ago; must be well for %s before it is announced again", now.Sub(g.lastFault).Round(time.Second), next.holdDown),
@@ -128,7 +127,7 @@ func (g Gate) Step(o Observation, now time.Time) Gate {
 	if !g.Open {
 		next.Since = now
 	}
-	next.Open, next.Reasons = true, nil
+	next.Open, next.Reasons, next.serving = true, nil, false
 	if !overruled {
 		next.excused = time.Time{}
 		return next
@@ -152,7 +151,7 @@ func (g Gate) NextCheck() time.Time {
 	switch {
 	case g.Open && !g.excused.IsZero():
 		return g.excused.Add(failOpenDelay)
-	case g.Open || g.wellSince.IsZero() || g.holdDown == 0:
+	case g.Open || g.wellSince.IsZero() || !g.serving:
 		return time.Time{}
 	}
 	return g.wellSince.Add(g.holdDown)

@@ -243,6 +243,23 @@ func TestGateIsOpenExactlyWithoutReasons(t *testing.T) {
 	})
 }
 
+// A hold-down that was served is over: undraining a node that had a fault an hour
+// before must not wait for it once more.
+func TestGateServesAHoldDownOnce(t *testing.T) {
+	now := time.Unix(1000, 0)
+	lost, drained := well(), well()
+	lost.NotAccepting = []string{"web"}
+	drained.Draining = true
+	g := Gate{}.Step(well(), now).Step(lost, now).Step(well(), now)
+	now = now.Add(holdDownMin)
+	if g = g.Step(well(), now); !g.Open {
+		t.Fatal("closed after the hold-down")
+	}
+	if g = g.Step(drained, now.Add(time.Second)).Step(well(), now.Add(2*time.Second)); !g.Open {
+		t.Fatalf("closed after a drain: %v", codes(g))
+	}
+}
+
 func TestGateReasonsKeepTheirAge(t *testing.T) {
 	t0 := time.Unix(1000, 0)
 	o := well()

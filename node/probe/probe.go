@@ -114,7 +114,12 @@ func (a *asker) ask(ctx context.Context) error {
 			a.door.Forget(a.target.Kind, port)
 		}
 	}()
-	c, err := dialer.DialContext(ctx, network, a.target.Address.String())
+	// One that the kernel does not take is in nobody's queue: it need not be waited
+	// for longer. So a VIP that was just added is not given up for the packet that
+	// came before its route.
+	dialing, give := context.WithTimeout(ctx, a.target.Timeout)
+	defer give()
+	c, err := dialer.DialContext(dialing, network, a.target.Address.String())
 	if err != nil {
 		return err
 	}

@@ -258,7 +258,7 @@ func TestSomebodyElseOnTheAddressDoesNotPass(t *testing.T) {
 		}
 	}()
 	d := &doors{open: map[uint16]Kind{}}
-	a := newAsker(Target{Key: Key{"tcp", ln.Addr().(*net.TCPAddr).AddrPort()}, Kind: Stream}, d, Answers{Word: "served\n"})
+	a := newAsker(Target{Key: Key{"tcp", ln.Addr().(*net.TCPAddr).AddrPort()}, Kind: Stream, Timeout: time.Minute}, d, Answers{Word: "served\n"})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := a.ask(ctx); !errors.Is(err, errAnswer) {
