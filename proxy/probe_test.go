@@ -44,7 +44,7 @@ func (p *Proxy) owing() (n int) {
 // With all loops hanging the kernel still takes connections: only the word that a
 // loop sends proves that it serves.
 func TestAProbeIsNotAnsweredByTheKernel(t *testing.T) {
-	p := startWith(t, Options{Loops: 1}, oneListener(TCP, Server{Name: "a", Address: deadAddress(t), Weight: 1}))
+	p := startWith(t, Options{Loops: 1}, oneListener(TCP, Server{Name: "a", Address: serverOn(t, naming("a")), Weight: 1}))
 	hangs, goOn := make(chan struct{}), make(chan struct{})
 	p.http.Loops()[0].Post(func() { close(hangs); <-goOn })
 	<-hangs
@@ -78,7 +78,9 @@ func TestAProbeIsNotAnsweredByTheKernel(t *testing.T) {
 		t.Errorf("%d accepted", n)
 	}
 	// What comes from there now is a client.
-	_ = dial(t, listening(p))
+	if got := ask(t, listening(p)); got != "a" {
+		t.Errorf("got %q", got)
+	}
 	eventually(t, "the client is counted", func() bool { return p.Status().Listeners[0].Accepted == 1 })
 }
 
