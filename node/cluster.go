@@ -111,6 +111,7 @@ func (a nodeAPI) Drain(ctx context.Context, deadline time.Duration) (*pharosv1.D
 	}
 	return &pharosv1.DrainResponse{
 		Finished: int32(result.Report.Finished), Cut: int32(result.Report.Cut),
+		InFlight: int32(result.InFlight), LingerTook: durationpb.New(result.Lingered), ShutTook: durationpb.New(result.Shut),
 		WithdrawTook: durationpb.New(result.Converged), Took: durationpb.New(result.Took),
 	}, nil
 }

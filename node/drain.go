@@ -8,74 +8,57 @@ import (
 	"github.com/pharos-lb/pharos/proxy"
 )
 
-// lingerShare is the part of a drain's time that connections in flight get to
-// end by themselves before the withdrawal, which makes the router send their
-// packets to another node. lingerPoll is how often they are counted.
-const (
-	lingerShare = 2
-	lingerPoll  = 20 * time.Millisecond
-)
-
-// How long a drain waits, after the withdrawal, for the routers to have taken
-// it in: at least convergeMin (FRR needs about 70 ms from UPDATE to forwarding
-// table), and until no connection has arrived for convergeQuiet; at most
-// convergeMax, since a router that ignores us must not stop a drain.
-const (
-	convergeMin   = 300 * time.Millisecond
-	convergeQuiet = 200 * time.Millisecond
-	convergeMax   = 3 * time.Second
-	convergePoll  = 20 * time.Millisecond
-)
+// drainPoll is how often a drain looks at what is in flight and what arrives.
+const drainPoll = 20 * time.Millisecond
 
 // DrainResult says how a drain went.
 type DrainResult struct {
+	InFlight  int           // requests, connections and flows when it began
 	Lingered  time.Duration // until what was in flight had ended, or half of the time was over
+	Shut      time.Duration // announced with worse attributes, until the routers sent nothing new
 	Converged time.Duration // from the withdrawal until the routers sent nothing new
 	Took      time.Duration // all in all
 	Report    proxy.DrainReport
 }
 
-// Drain tells clients to go, lets what is in flight end (for half of the time
-// that ctx leaves, since the withdrawal cuts what is still open when the
-// router spreads flows anew), withdraws the VIPs, waits until the routers have
-// converged, closes the listeners, finishes or at the end of ctx cuts the
-// rest, and only then removes the addresses. stop says that the process is
-// going away: the gates then give that reason, and there is no way back.
+// Drain takes the node out of service, in the phases of DrainPhase: at the end of
+// ctx it cuts what is still open, and only then removes the addresses. stop says
+// that the process is going away: the gates then give that reason, and there is
+// no way back.
 func (r *reconciler) Drain(ctx context.Context, stop bool) (DrainResult, error) {
 	start := time.Now()
 	if !r.drainUnderWay.CompareAndSwap(false, true) {
 		return DrainResult{}, errDrainUnderWay
 	}
 	defer r.drainUnderWay.Store(false)
-	if v := r.View(); v.Drained {
+	v := r.View()
+	if v.Drained {
 		return DrainResult{Took: time.Since(start)}, nil
 	}
-	r.proxy.BeginDrain()
-	r.awaitLingering(ctx, start)
-	result := DrainResult{Lingered: time.Since(start)}
-
 	// The requests are not bound to ctx: a stop must withdraw even when its
 	// time for finishing is over.
 	unbound := context.WithoutCancel(ctx)
-	withdrawn := time.Now()
-	err := r.do(unbound, func(context.Context) {
-		if stop {
-			r.stopping = true
-			return
+	result := DrainResult{InFlight: r.proxy.Status().InFlight}
+	r.proxy.BeginDrain()
+	plan := newDrainPlan(start, deadlineOf(ctx), len(v.announced()) > 0)
+	for plan.Phase != DrainClosing {
+		next, ended := r.awaitPhase(ctx, plan)
+		switch plan.Phase {
+		case DrainFinishing:
+			result.Lingered = ended
+		case DrainShutting:
+			result.Shut = ended
+		case DrainWithdrawn:
+			result.Converged = ended
 		}
-		r.draining = true
-		r.keepDraining()
-	})
-	if err != nil {
-		return DrainResult{}, err
+		plan = next
+		if err := r.enter(unbound, plan.Phase, stop); err != nil {
+			return DrainResult{}, err
+		}
 	}
-	// The step that followed has withdrawn: nothing but the routers' own time
-	// stands between us and the last new connection.
-	r.awaitQuiet(ctx)
-	result.Converged = time.Since(withdrawn)
 	result.Report = r.proxy.FinishDrain(ctx)
-	err = r.do(unbound, func(runCtx context.Context) {
-		r.drained = true
+	err := r.do(unbound, func(runCtx context.Context) {
+		r.drained, r.leaving = true, false
 		if r.running != nil {
 			if err := r.serveAgain(runCtx); err != nil {
 				r.logger.Error("the configuration could not be applied after the drain", "error", err)
@@ -84,28 +67,54 @@ func (r *reconciler) Drain(ctx context.Context, stop bool) (DrainResult, error) 
 		r.setAddresses(nil)
 	})
 	result.Took = time.Since(start)
-	r.logger.Info("drained", "lingered", result.Lingered, "converged", result.Converged, "took", result.Took,
-		"finished", result.Report.Finished, "cut", result.Report.Cut)
+	r.logger.Info("drained", "in_flight", result.InFlight, "lingered", result.Lingered, "shut", result.Shut, "converged", result.Converged,
+		"took", result.Took, "finished", result.Report.Finished, "cut", result.Report.Cut)
 	return result, err
 }
 
-// awaitLingering returns when what was in flight at the start has ended, or a
-// share of ctx's time is over.
-func (r *reconciler) awaitLingering(ctx context.Context, start time.Time) {
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, start.Add(deadline.Sub(start)/lingerShare))
-		defer cancel()
-	}
-	ticker := time.NewTicker(lingerPoll)
+// deadlineOf is when ctx ends; zero: it has no deadline.
+func deadlineOf(ctx context.Context) time.Time {
+	deadline, _ := ctx.Deadline()
+	return deadline
+}
+
+// awaitPhase returns when the plan's phase is over, with the next one, and how
+// long it was.
+func (r *reconciler) awaitPhase(ctx context.Context, plan drainPlan) (drainPlan, time.Duration) {
+	ticker := time.NewTicker(drainPoll)
 	defer ticker.Stop()
-	for r.proxy.Lingering() > 0 {
+	for {
+		now := time.Now()
+		next := plan.Step(drainObservation{
+			Lingering: r.proxy.Lingering(), Accepted: accepted(r.proxy.Status()), Expired: ctx.Err() != nil,
+		}, now)
+		if next.Phase != plan.Phase {
+			return next, now.Sub(plan.since)
+		}
+		plan = next
 		select {
 		case <-ctx.Done():
-			return
 		case <-ticker.C:
 		}
 	}
+}
+
+// enter does what a phase begins with; the step that follows announces it.
+func (r *reconciler) enter(ctx context.Context, phase DrainPhase, stop bool) error {
+	switch phase {
+	case DrainShutting:
+		return r.do(ctx, func(context.Context) { r.leaving = true })
+	case DrainWithdrawn:
+		return r.do(ctx, func(context.Context) {
+			if stop {
+				r.stopping = true
+				return
+			}
+			r.draining = true
+			r.keepDraining()
+		})
+	}
+	return nil
 }
 
 // Undrain brings a drained node back: listeners and addresses at once,
@@ -127,7 +136,7 @@ func (r *reconciler) Undrain(ctx context.Context) error {
 				refused = fmt.Errorf("open the listeners again: %w", err)
 				return
 			}
-			r.draining = false
+			r.draining, r.leaving = false, false
 			r.keepDraining()
 		case r.draining:
 			r.draining, r.drained = false, false
@@ -145,28 +154,6 @@ func (r *reconciler) Undrain(ctx context.Context) error {
 func (r *reconciler) keepDraining() {
 	if err := r.saveDraining(r.draining); err != nil {
 		r.logger.Error("drain state could not be kept on disk: a restart would forget it", "draining", r.draining, "error", err)
-	}
-}
-
-// awaitQuiet returns when no connection has been accepted for a while.
-func (r *reconciler) awaitQuiet(ctx context.Context) {
-	ticker := time.NewTicker(convergePoll)
-	defer ticker.Stop()
-	start := time.Now()
-	last, lastCount := start, accepted(r.proxy.Status())
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			if n := accepted(r.proxy.Status()); n != lastCount {
-				last, lastCount = now, n
-			}
-			waited := now.Sub(start)
-			if waited >= convergeMax || waited >= convergeMin && now.Sub(last) >= convergeQuiet {
-				return
-			}
-		}
 	}
 }
 

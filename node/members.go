@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ const metaInterval = time.Second
 func (n *Node) describeToMembers(ctx context.Context) error {
 	ticker := time.NewTicker(metaInterval)
 	defer ticker.Stop()
+	others := othersWell(n.members, n.config.Name)
+	n.reconciler.others.Store(&others)
+	defer n.reconciler.others.Store(nil)
 	for {
 		view := n.reconciler.View()
 		if err := n.members.SetMeta(n.meta()); err != nil {
@@ -80,11 +84,19 @@ func gossipPortFree(address string) error {
 
 // meta is what this node's heartbeats say of it.
 func (n *Node) meta() member.Meta {
-	status := describe(n.reconciler.View(), n.proxy.Status(), n.speaker.Status())
-	return member.Meta{
+	v := n.reconciler.View()
+	status := describe(v, n.proxy.Status(), n.speaker.Status())
+	m := member.Meta{
 		Control: n.config.Address, Addresses: texts(n.config.Addresses),
 		Ready: ready(status), Draining: status.Draining, AppliedVersion: status.AppliedVersion, Load: loadPerCore(),
 	}
+	for _, vip := range v.Config.VIPs {
+		if !v.Gates[vip.Name].Well() {
+			m.Unwell = append(m.Unwell, member.VIPHash(vip.Name))
+		}
+	}
+	slices.Sort(m.Unwell)
+	return m
 }
 
 // clockWarnings names the members whose clocks are far from this node's.

@@ -21,6 +21,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/security"
 	"github.com/pharos-lb/pharos/cluster/store"
 	"github.com/pharos-lb/pharos/node/handover"
+	"github.com/pharos-lb/pharos/node/probe"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
@@ -48,6 +49,7 @@ type Node struct {
 	speaker    *bgp.Speaker
 	addrs      *addr.Manager
 	proxy      *proxy.Proxy
+	vigil      *probe.Vigil
 	reconciler *reconciler
 
 	port    *net.TCPListener // the control port; each control plane has a descriptor of its own
@@ -213,11 +215,13 @@ func (n *Node) newDataPlane() (err error) {
 	if err != nil {
 		return err
 	}
+	n.vigil = newVigil(n.proxy, n.opts.Dir, n.logger)
 	n.reconciler = newReconciler(n.config, n.speaker, n.addrs, n.proxy, stateFiles{
 		secrets:      n.identity,
 		saveApplied:  func(d fsm.Desired) error { return store.SaveApplied(n.opts.Dir, d) },
 		saveDraining: func(d bool) error { return saveDraining(n.opts.Dir, d) },
 		draining:     draining,
+		vitals:       n.vigil,
 	}, n.logger)
 	return nil
 }

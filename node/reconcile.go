@@ -15,6 +15,7 @@ import (
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/fsm"
 	"github.com/pharos-lb/pharos/cluster/registry"
+	"github.com/pharos-lb/pharos/node/probe"
 	"github.com/pharos-lb/pharos/proxy"
 )
 
@@ -60,6 +61,11 @@ type reconciler struct {
 	// saveDraining keeps whether an operator has drained the node.
 	saveDraining func(bool) error
 
+	vitals vitals // nil: the node does not look after itself
+	// others tells of a VIP whether another node announces it and is well; nil:
+	// no heartbeats are heard.
+	others atomic.Pointer[func(vip string) bool]
+
 	requests chan func(context.Context)
 	ended    chan struct{} // closed when Run has returned
 	// drainUnderWay admits one drain or undrain at a time.
@@ -67,20 +73,24 @@ type reconciler struct {
 	latest        chan fsm.Desired // of size 1: only the newest matters
 	view          atomic.Pointer[View]
 
-	running  *fsm.Desired // nil: none yet
-	failed   *fsm.Desired // newer than running, could not be applied
-	failure  error
-	retryAt  time.Time
-	gates    map[string]Gate
-	vipError map[netip.Addr]string // addresses that are not on the interface
-	draining bool                  // asked to drain, and not yet asked back
-	drained  bool                  // the drain is over: no listeners, no addresses
-	stopping bool
-	frozen   freeze
-	unsaved  error       // why running is not on disk
-	lastBGP  *bgp.State  // as last handed over; nil: hand over again
-	bgpError error       // why the last hand-over failed
-	timer    *time.Timer // the next step without an event
+	running   *fsm.Desired // nil: none yet
+	failed    *fsm.Desired // newer than running, could not be applied
+	failure   error
+	retryAt   time.Time
+	gates     map[string]Gate
+	vipError  map[netip.Addr]string // addresses that are not on the interface
+	draining  bool                  // asked to drain, and not yet asked back
+	drained   bool                  // the drain is over: no listeners, no addresses
+	stopping  bool
+	leaving   bool // announced for the last time: see worse
+	frozen    freeze
+	beside    bool         // the process before still accepts
+	probed    *fsm.Desired // whose listeners are; nil: none are
+	probeFrom time.Time    // when probing may go on; zero: it never stopped
+	unsaved   error        // why running is not on disk
+	lastBGP   *bgp.State   // as last handed over; nil: hand over again
+	bgpError  error        // why the last hand-over failed
+	timer     *time.Timer  // the next step without an event
 }
 
 // retryInterval is how often a configuration that could not be applied is
@@ -112,7 +122,7 @@ type View struct {
 func newReconciler(self Config, speaker announcer, addrs addresses, dp dataPlane, files stateFiles, logger *slog.Logger) *reconciler {
 	r := &reconciler{
 		self: self, speaker: speaker, addrs: addrs, proxy: dp, logger: logger,
-		secrets: files.secrets, save: files.saveApplied, saveDraining: files.saveDraining,
+		vitals: files.vitals, secrets: files.secrets, save: files.saveApplied, saveDraining: files.saveDraining,
 		draining: files.draining, drained: files.draining,
 		requests: make(chan func(context.Context)), ended: make(chan struct{}), latest: make(chan fsm.Desired, 1),
 		gates: make(map[string]Gate), vipError: make(map[netip.Addr]string),
@@ -127,6 +137,10 @@ func (r *reconciler) Run(ctx context.Context) error {
 	defer close(r.ended)
 	r.timer = time.NewTimer(stepInterval)
 	defer r.timer.Stop()
+	var found <-chan struct{}
+	if r.vitals != nil {
+		found = r.vitals.Changes()
+	}
 	for {
 		latest := r.latest
 		if r.stopping || r.draining && !r.drained || r.frozen != thawed {
@@ -141,6 +155,7 @@ func (r *reconciler) Run(ctx context.Context) error {
 			request(ctx)
 		case <-r.proxy.Changes():
 		case <-r.speaker.Events():
+		case <-found:
 		case <-r.timer.C:
 		}
 		if latest != nil && r.failed != nil && !time.Now().Before(r.retryAt) {
@@ -354,13 +369,14 @@ func (r *reconciler) addressesWell() bool {
 func (r *reconciler) step(ctx context.Context) {
 	now := time.Now()
 	next := now.Add(stepInterval)
+	r.followProbes(now)
 	if r.running != nil && r.frozen != silent {
 		if !r.drained && !r.stopping && r.frozen == thawed && !r.addressesWell() {
 			r.setAddresses(vipAddresses(r.running.Snapshot.Config)) // somebody removed one, or its obstacle
 		}
 		r.moveGates(r.proxy.Status(), now)
 		for _, g := range r.gates {
-			if t := g.NextCheck(); !t.IsZero() && t.Before(next) {
+			if t := g.NextCheck(); t.After(now) && t.Before(next) {
 				next = t
 			}
 		}
@@ -372,20 +388,26 @@ func (r *reconciler) step(ctx context.Context) {
 
 func (r *reconciler) moveGates(status proxy.Status, now time.Time) {
 	gates := make(map[string]Gate, len(r.running.Snapshot.Config.VIPs))
+	var found probe.State
+	if r.vitals != nil {
+		found = r.vitals.State()
+	}
 	for _, v := range r.running.Snapshot.Config.VIPs {
 		was := r.gates[v.Name]
-		is := was.Step(r.observe(v, status), now)
+		o := r.observe(v, status)
+		r.observeVitals(&o, v, found)
+		is := was.Step(o, now)
 		gates[v.Name] = is
-		if is.Open != was.Open || was.Since.IsZero() {
-			r.logger.Info("gate moved", "vip", v.Name, "open", is.Open, "reasons", reasonCodes(is))
+		if is.Open != was.Open || was.Since.IsZero() || is.Well() != was.Well() {
+			r.logger.Info("gate moved", "vip", v.Name, "open", is.Open, "reasons", reasonCodes(is.Reasons), "overruled", reasonCodes(is.Overruled))
 		}
 	}
 	r.gates = gates
 }
 
-func reasonCodes(g Gate) []ReasonCode {
-	out := make([]ReasonCode, 0, len(g.Reasons))
-	for _, reason := range g.Reasons {
+func reasonCodes(reasons []Reason) []ReasonCode {
+	out := make([]ReasonCode, 0, len(reasons))
+	for _, reason := range reasons {
 		out = append(out, reason.Code)
 	}
 	return out
@@ -438,6 +460,9 @@ func (r *reconciler) announce(ctx context.Context) {
 	if err != nil {
 		r.bgpError = err
 		return
+	}
+	if r.leaving {
+		state = worse(state)
 	}
 	if r.lastBGP == nil || !reflect.DeepEqual(*r.lastBGP, state) {
 		r.handOver(ctx, state)
@@ -501,6 +526,7 @@ type stateFiles struct {
 	saveApplied  func(fsm.Desired) error
 	saveDraining func(bool) error
 	draining     bool // as found at start
+	vitals       vitals
 }
 
 // Refusals of requests.

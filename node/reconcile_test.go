@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -40,6 +41,7 @@ type parts struct {
 	saved     []uint64
 	drained   []bool
 	announce  []netip.Prefix
+	vitals    vitals
 }
 
 func newParts() *parts {
@@ -74,7 +76,15 @@ func (s fakeSpeaker) Reconcile(_ context.Context, state bgp.State) error {
 			s.announce = append(s.announce, r.Prefix)
 		}
 	}
-	s.note("announce %v", s.announce)
+	told := fmt.Sprint(s.announce)
+	for _, n := range state.Neighbors {
+		for _, r := range n.Routes {
+			if slices.Contains(r.Communities, gracefulShutdown) && r.MED != nil && *r.MED == math.MaxUint32 && r.Prepend > 0 {
+				told = strings.TrimSuffix(told, "]") + " last choice]"
+			}
+		}
+	}
+	s.note("announce %s", told)
 	return nil
 }
 
@@ -165,6 +175,7 @@ func reconcilerFor(t *testing.T, p *parts, draining bool) *reconciler {
 	files := stateFiles{
 		draining:     draining,
 		secrets:      p,
+		vitals:       p.vitals,
 		saveApplied:  func(d fsm.Desired) error { p.saved = append(p.saved, d.Revision); return nil },
 		saveDraining: func(d bool) error { p.drained = append(p.drained, d); return nil },
 	}
@@ -247,7 +258,7 @@ func TestSelectorsMoveAnnouncementsAlone(t *testing.T) {
 			step.change(&desired.Snapshot.Config.VIPs[0])
 			r.Offer(desired)
 			wantJournal(t, p, "listen [http-a http-b]", step.want)
-			if g := r.View().Gates["a"]; step.reason == "" && !g.Open || step.reason != "" && !slices.Equal(reasonCodes(g), []ReasonCode{step.reason}) {
+			if g := r.View().Gates["a"]; step.reason == "" && !g.Open || step.reason != "" && !slices.Equal(reasonCodes(g.Reasons), []ReasonCode{step.reason}) {
 				t.Errorf("%s: %+v", step.name, g)
 			}
 		}
@@ -351,7 +362,9 @@ func TestDrainWithdrawsThenConvergesThenFinishesThenCloses(t *testing.T) {
 		p.mu.Lock()
 		p.lingering = 0
 		p.mu.Unlock()
-		time.Sleep(lingerPoll)
+		time.Sleep(drainPoll)
+		wantJournal(t, p, "announce [198.51.100.1/32 last choice]")
+		time.Sleep(convergeMin + drainPoll)
 		wantJournal(t, p, "announce []")
 		for range 10 { // the router still sends new connections for half a second
 			time.Sleep(50 * time.Millisecond)
@@ -363,13 +376,13 @@ func TestDrainWithdrawsThenConvergesThenFinishesThenCloses(t *testing.T) {
 		if err := r.Undrain(t.Context()); !errors.Is(err, errDrainUnderWay) {
 			t.Errorf("undrain in the middle: %v", err)
 		}
-		time.Sleep(convergeQuiet + convergePoll)
+		time.Sleep(convergeQuiet + drainPoll)
 		r.Offer(oneVIP(2, "a", "b"))
 		wantJournal(t, p) // the proxy is busy
 		close(p.finish)
 		// A drained node follows the configuration without serving it.
 		wantJournal(t, p, "listen []", "addresses []", "listen []")
-		if res := <-result; res.Converged < 500*time.Millisecond+convergeQuiet-convergePoll || res.Report.Finished != 1 {
+		if res := <-result; res.Converged < 500*time.Millisecond+convergeQuiet-drainPoll || res.Shut < convergeMin || res.Report.Finished != 1 {
 			t.Errorf("result: %+v", res)
 		}
 		if got := codes(r.View().Gates["a"]); !slices.Contains(got, ReasonDraining) {

@@ -118,9 +118,12 @@ func (r *run) startData(p *part, name string, work func(context.Context) error) 
 	})
 }
 
-func (r *run) startProxy()      { r.startData(r.proxyPart, "proxy", r.proxy.Run) }
-func (r *run) startReconciler() { r.startData(r.reconcilerPart, "reconciler", r.reconciler.Run) }
-func (r *run) startBGP()        { r.startData(r.bgpPart, "BGP speaker", r.speaker.Run) }
+func (r *run) startProxy() { r.startData(r.proxyPart, "proxy", r.proxy.Run) }
+func (r *run) startReconciler() {
+	r.startData(r.reconcilerPart, "reconciler", r.reconciler.Run)
+	r.startData(r.reconcilerPart, "self-probe", r.vigil.Run)
+}
+func (r *run) startBGP() { r.startData(r.bgpPart, "BGP speaker", r.speaker.Run) }
 
 // task is a part that runs until its context ends.
 type task struct {

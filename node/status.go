@@ -73,7 +73,7 @@ func describeSession(s bgp.SessionStatus, neighbors []registry.Neighbor) *pharos
 
 func describeVIP(vip registry.VIP, g Gate, sessions []bgp.SessionStatus) *pharosv1.VIPStatus {
 	out := &pharosv1.VIPStatus{Name: vip.Name, Addresses: texts(vip.Addresses), Announcing: g.Open, Since: stamp(g.Since)}
-	out.Reasons = describeReasons(g.Reasons)
+	out.Reasons = append(describeReasons(g.Reasons), describeReasons(g.Overruled)...)
 	for _, s := range sessions {
 		carries := slices.ContainsFunc(s.Announced, func(p netip.Prefix) bool { return slices.Contains(vip.Addresses, p.Addr()) })
 		if s.Established && carries {

@@ -94,7 +94,7 @@ func (r *run) takeOver(ctx context.Context) (err error) {
 		r.logger.Warn("the process before is gone", "error", err)
 	}
 	r.prepareKernel()
-	return nil
+	return r.reconciler.do(r.base, func(context.Context) { r.reconciler.beside = false })
 }
 
 // giveBack ends a take-over that has failed: what the old process needs is let
@@ -198,6 +198,7 @@ func (r *run) accept(ctx context.Context, m handover.Message, fds []int) error {
 	if desired.Revision != m.Revision {
 		return errNotOnDisk(m.Revision, desired.Revision)
 	}
+	r.reconciler.beside = true
 	r.startReconciler()
 	if !ok {
 		return nil

@@ -156,7 +156,8 @@ func TestNoFieldIsIgnored(t *testing.T) {
 	type outcome struct {
 		proxy proxy.Config
 		bgp   any
-		gates []int
+		gates []any
+		probe any
 	}
 	carried := func() outcome {
 		state, err := bgpState(c, self, func(string) bool { return true })
@@ -165,8 +166,9 @@ func TestNoFieldIsIgnored(t *testing.T) {
 			o.bgp = err.Error()
 		}
 		for _, v := range c.VIPs {
-			o.gates = append(o.gates, v.MinHealthy)
+			o.gates = append(o.gates, v.MinHealthy, v.FailOpen == nil || *v.FailOpen)
 		}
+		o.probe = probeTargets(c)
 		return o
 	}
 	before := carried()

@@ -21,7 +21,7 @@ func (p *Proxy) newAcceptor(b *binding) (acceptor, error) {
 		}
 		return &packetAcceptor{a}, nil
 	case b.protocol.web():
-		return &loopAcceptor{p.http.Acceptor(fd, b.owner)}, nil
+		return &loopAcceptor{p.http.AcceptorFor(fd, b.owner.Name, p.sessions(b.owner))}, nil
 	}
 	return &loopAcceptor{p.http.AcceptorFor(fd, b.owner.Name, p.relay(b.owner))}, nil
 }
@@ -29,15 +29,31 @@ func (p *Proxy) newAcceptor(b *binding) (acceptor, error) {
 // adopt serves a connection that was taken from the binding's queue.
 func (p *Proxy) adopt(fd int, b *binding) {
 	if b.protocol.web() {
-		p.http.Adopt(fd, b.owner)
+		p.http.AdoptFor(fd, p.sessions(b.owner))
 		return
 	}
 	p.http.AdoptFor(fd, p.relay(b.owner))
 }
 
-// relay forwards the TCP connections of l.
+// sessions serves the HTTP connections of l, and probes as if they were such.
+func (p *Proxy) sessions(l *listener.Listener) func(engine.Loop, engine.Conn) engine.Handler {
+	clients, probes := p.http.Sessions(l), p.http.Sessions(l.Probed())
+	return func(loop engine.Loop, c engine.Conn) engine.Handler {
+		if p.probes.tcp.Are(c.Peer()) {
+			return probes(loop, c)
+		}
+		return clients(loop, c)
+	}
+}
+
+// relay forwards the TCP connections of l, and answers probes.
 func (p *Proxy) relay(l *listener.Listener) func(engine.Loop, engine.Conn) engine.Handler {
-	return func(loop engine.Loop, c engine.Conn) engine.Handler { return p.forward.Accept(loop, c, l) }
+	return func(loop engine.Loop, c engine.Conn) engine.Handler {
+		if p.probes.tcp.Are(c.Peer()) {
+			return answerProbe(loop, c)
+		}
+		return p.forward.Accept(loop, c, l)
+	}
 }
 
 // loopAcceptor accepts on the event loops.

@@ -188,6 +188,7 @@ func (p *Proxy) commit(config Config, made parts) {
 	for _, l := range config.Listeners {
 		owner := made.bindings[keyOf(l, 0)].owner
 		owner.SetSite(made.drafts[l.Name].site(p.state.pools, owner.Site()))
+		owner.Probed().SetSite(probedSite(owner.Site()))
 		owner.SetClosing(p.state.drain.begun)
 		p.state.listeners[l.Name] = owner
 	}

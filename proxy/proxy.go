@@ -64,6 +64,8 @@ type Proxy struct {
 
 	datagrams *l4.Datagrams // made by Run
 
+	probes probes
+
 	certificates *tls.Store
 	nonces       nonces // of cookies
 
@@ -134,6 +136,8 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.http = http
 	p.forward = l4.New(p.log, p.opts.AccessLog, http.Loops())
 	p.datagrams = l4.NewDatagrams(p.log, p.opts.AccessLog, l4.DefaultFlows)
+	p.datagrams.Probes = &p.probes.udp
+	p.probes.watch(http.Loops())
 	stopLoops, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	loops := make(chan error, 1)

@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math"
+	"slices"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -22,6 +24,30 @@ type Meta struct {
 	AppliedVersion uint64
 	// Load is the 1-minute load average per core, 0 or more.
 	Load float64
+	// Unwell are the VIPs, by VIPHash, in order, that the node does not announce,
+	// or that it announces in spite of a fault. AllUnwell stands for all, and for
+	// more than maxUnwell.
+	Unwell    []uint32
+	AllUnwell bool
+}
+
+// maxUnwell is how many VIPs are told apart: they take four bytes each of the few
+// that there are.
+const maxUnwell = 24
+
+// VIPHash stands for a VIP's name in metadata. Two names that have the same one
+// are taken for one VIP: then a node may hold a VIP for worse served elsewhere
+// than it is.
+func VIPHash(name string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name))
+	return h.Sum32()
+}
+
+// Well reports whether the node announces a VIP, and nothing speaks against it.
+// Nodes of versions that do not tell are taken for well.
+func (m Meta) Well(vip string) bool {
+	return m.AppliedVersion > 0 && !m.AllUnwell && !slices.Contains(m.Unwell, VIPHash(vip))
 }
 
 var (
@@ -42,6 +68,7 @@ const (
 	tagFlags   // one byte
 	tagApplied // uvarint
 	tagLoad    // uint16, big-endian, in thousandths
+	tagUnwell  // uint32, big-endian, for each; empty: all are
 )
 
 const (
@@ -81,6 +108,16 @@ func (m Meta) encode() ([]byte, error) {
 	}
 	if load := thousandths(m.Load); load != 0 {
 		field(tagLoad, binary.BigEndian.AppendUint16(nil, load))
+	}
+	switch {
+	case m.AllUnwell || len(m.Unwell) > maxUnwell:
+		field(tagUnwell, nil)
+	case len(m.Unwell) > 0:
+		var all []byte
+		for _, h := range m.Unwell {
+			all = binary.BigEndian.AppendUint32(all, h)
+		}
+		field(tagUnwell, all)
 	}
 	if err == nil && len(b) > memberlist.MetaMaxSize {
 		err = fmt.Errorf("%w: %d bytes, at most %d go", ErrMetaTooLong, len(b), memberlist.MetaMaxSize)
@@ -131,6 +168,14 @@ func decodeMeta(b []byte) (Meta, error) {
 				return Meta{}, fmt.Errorf("%w: a load of %d bytes", ErrMetaFormat, len(value))
 			}
 			m.Load = float64(binary.BigEndian.Uint16(value)) / 1000
+		case tagUnwell:
+			if len(value)%4 != 0 || len(value) > 4*maxUnwell {
+				return Meta{}, fmt.Errorf("%w: %d bytes of VIPs", ErrMetaFormat, len(value))
+			}
+			m.AllUnwell, m.Unwell = len(value) == 0, nil
+			for ; len(value) > 0; value = value[4:] {
+				m.Unwell = append(m.Unwell, binary.BigEndian.Uint32(value))
+			}
 		}
 	}
 	return m, nil

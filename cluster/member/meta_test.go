@@ -15,13 +15,14 @@ func full() Meta {
 	return Meta{
 		Control: "192.0.2.1:7443", Addresses: []string{"192.0.2.1", "2001:db8::1"},
 		Ready: true, Draining: true, AppliedVersion: 1 << 40, Load: 0.125,
+		Unwell: []uint32{VIPHash("web"), VIPHash("dns")},
 	}
 }
 
 func TestMetaRoundTrip(t *testing.T) {
 	for name, m := range map[string]Meta{
 		"empty": {}, "full": full(), "overloaded": {Load: 12.5},
-		"ready": {Ready: true}, "draining": {Draining: true},
+		"ready": {Ready: true}, "nothing well": {AllUnwell: true}, "draining": {Draining: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, err := m.encode()
@@ -75,6 +76,8 @@ func TestMetaRefusesWhatItCannotRead(t *testing.T) {
 		"an endless number":  append([]byte{metaVersion, tagApplied, 11}, bytes.Repeat([]byte{0x80}, 11)...),
 		"a number and more":  {metaVersion, tagApplied, 2, 1, 1},
 		"a load of one byte": {metaVersion, tagLoad, 1, 1},
+		"half a VIP":         {metaVersion, tagUnwell, 2, 1, 1},
+		"too many VIPs":      append([]byte{metaVersion, tagUnwell, 4*maxUnwell + 4}, make([]byte, 4*maxUnwell+4)...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if m, err := decodeMeta(b); !errors.Is(err, ErrMetaFormat) {
@@ -139,6 +142,32 @@ func FuzzDecodeClock(f *testing.F) {
 	})
 }
 
+func TestWhichVIPsAreWell(t *testing.T) {
+	many := Meta{AppliedVersion: 1, Unwell: make([]uint32, maxUnwell+1)}
+	b, err := many.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if many, err = decodeMeta(b); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		meta Meta
+		want bool
+	}{
+		"runs nothing":         {Meta{}, false},
+		"all":                  {Meta{AppliedVersion: 1}, true},
+		"all but another":      {Meta{AppliedVersion: 1, Unwell: []uint32{VIPHash("dns")}}, true},
+		"not this one":         {Meta{AppliedVersion: 1, Unwell: []uint32{VIPHash("dns"), VIPHash("web")}}, false},
+		"none":                 {Meta{AppliedVersion: 1, AllUnwell: true}, false},
+		"too many to be named": {many, false},
+	} {
+		if got := c.meta.Well("web"); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestDue(t *testing.T) {
 	ready := Meta{Ready: true}
 	for name, c := range map[string]struct {
@@ -152,6 +181,7 @@ func TestDue(t *testing.T) {
 		"readiness, in a burst":           {want: ready, since: 5 * time.Millisecond, wait: 15 * time.Millisecond, tell: true},
 		"an address":                      {want: Meta{Addresses: []string{"a"}}, since: time.Minute, tell: true},
 		"a version":                       {want: Meta{AppliedVersion: 1}, since: time.Minute, tell: true},
+		"a VIP that is not well":          {want: Meta{Unwell: []uint32{1}}, since: time.Minute, tell: true},
 		"jitter of the load":              {want: Meta{Load: 0.09}, since: time.Hour},
 		"a leap of the load":              {want: Meta{Load: 0.5}, since: time.Minute, tell: true},
 		"a leap of the load, in a burst":  {want: Meta{Load: 0.5}, since: 100 * time.Millisecond, wait: 900 * time.Millisecond, tell: true},

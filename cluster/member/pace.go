@@ -31,5 +31,6 @@ func due(sent, want Meta, since time.Duration) (wait time.Duration, tell bool) {
 
 func sameButLoad(a, b Meta) bool {
 	return a.Control == b.Control && a.Ready == b.Ready && a.Draining == b.Draining &&
-		a.AppliedVersion == b.AppliedVersion && slices.Equal(a.Addresses, b.Addresses)
+		a.AppliedVersion == b.AppliedVersion && slices.Equal(a.Addresses, b.Addresses) &&
+		a.AllUnwell == b.AllUnwell && slices.Equal(a.Unwell, b.Unwell)
 }

@@ -65,6 +65,24 @@ type VIP struct {
 	// MinHealthy closes the gate of a node that sees fewer healthy servers in
 	// any pool that the VIP's listeners send to. 0 (default): never.
 	MinHealthy int `json:"min_healthy" range:"0..10000"`
+	// FailOpen keeps the VIP announced in spite of too few healthy servers, a
+	// full disk or want of descriptors, as long as no other node could announce
+	// it without such a fault: the last one may serve badly, but serves.
+	FailOpen *bool `json:"fail_open" default:"true"`
+	// Probe is how a node probes itself: by a connection, with a request where
+	// the listener speaks HTTP, to each address of each listener of the VIP. The
+	// gate opens only once all have passed. Absent: with the defaults.
+	Probe *Probe `json:"probe" null:"write {} for the defaults, or take it out, which means the same"`
+}
+
+// Probe is how often a node probes its own listeners, and when it believes what
+// it finds.
+type Probe struct {
+	// Interval is halved while probes fail, until it is believed. 0s: the node does
+	// not probe.
+	Interval *time.Duration `json:"interval" default:"100ms" range:"20ms..1m" off:"0s"`
+	Timeout  time.Duration  `json:"timeout" default:"100ms" range:"10ms..1m"`
+	Fall     int            `json:"fall" default:"3" range:"1..100"` // failures in a row that close the gate
 }
 
 // Neighbor is a router that nodes speak BGP with.

@@ -25,11 +25,28 @@ func (g *generator) vip() VIP {
 	v := VIP{
 		Mode: ModeBGP, Communities: g.communities(), LargeCommunities: g.largeCommunities(),
 		MinHealthy: rapid.IntRange(0, 3).Draw(g.T, "min_healthy"),
+		FailOpen:   g.maybeBool("fail_open"), Probe: g.probe(),
 	}
 	if g.bool("has med") {
 		v.MED = ptr(rapid.Uint32().Draw(g.T, "med"))
 	}
 	return v
+}
+
+func (g *generator) maybeBool(name string) *bool {
+	return rapid.SampledFrom([]*bool{nil, new(bool), ptr(true)}).Draw(g.T, name)
+}
+
+func (g *generator) probe() *Probe {
+	if rapid.Bool().Draw(g.T, "without a probe") {
+		return nil
+	}
+	interval := time.Duration(rapid.IntRange(20, 1000).Draw(g.T, "interval")) * time.Millisecond
+	return &Probe{
+		Interval: rapid.SampledFrom([]*time.Duration{nil, new(time.Duration), &interval}).Draw(g.T, "probe"),
+		Timeout:  time.Duration(rapid.IntRange(10, 1000).Draw(g.T, "timeout")) * time.Millisecond,
+		Fall:     rapid.IntRange(1, 100).Draw(g.T, "fall"),
+	}
 }
 
 // announce draws what depends on the neighbors that there are.

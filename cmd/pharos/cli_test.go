@@ -157,7 +157,7 @@ func (c *control) RemoveMember(_ context.Context, r *pharosv1.RemoveMemberReques
 
 func (c *control) Drain(_ context.Context, r *pharosv1.DrainRequest) (*pharosv1.DrainResponse, error) {
 	c.drained = append(c.drained, r.GetDeadline().AsDuration())
-	return &pharosv1.DrainResponse{Finished: 3, Cut: 1, WithdrawTook: durationpb.New(120 * time.Millisecond), Took: durationpb.New(2345 * time.Millisecond)}, nil
+	return &pharosv1.DrainResponse{InFlight: 4, LingerTook: durationpb.New(time.Second), ShutTook: durationpb.New(320 * time.Millisecond), Finished: 3, Cut: 1, WithdrawTook: durationpb.New(120 * time.Millisecond), Took: durationpb.New(2345 * time.Millisecond)}, nil
 }
 
 func (c *control) Undrain(context.Context, *pharosv1.UndrainRequest) (*pharosv1.UndrainResponse, error) {

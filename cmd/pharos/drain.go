@@ -16,8 +16,11 @@ import (
 
 type drainView struct {
 	Node         string `json:"node"`
+	InFlight     int32  `json:"in_flight"` // when it began
 	Finished     int32  `json:"finished"`
 	Cut          int32  `json:"cut"`
+	LingerTook   string `json:"linger_took"` // what was in flight was let end
+	ShutTook     string `json:"shut_took"`   // announced as the routers' last choice
 	WithdrawTook string `json:"withdraw_took"`
 	Took         string `json:"took"`
 }
@@ -54,8 +57,10 @@ func newDrainCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain NODE",
 		Short: "Take a node out of service without cutting what is in flight",
-		Long: `Withdraw the node's VIPs, wait for the routers to follow, let what is in flight
-finish, and close the listeners; returns when that is done. What is still open
+		Long: `Tell HTTP clients to go and let what is in flight finish; announce the VIPs as the
+routers' last choice (GRACEFUL_SHUTDOWN, RFC 8326, the highest MED, a longer
+path) until nothing new comes; withdraw them; then close the listeners. Returns
+when that is done. What is still open
 at the deadline is cut, and counted. The node stays drained, over a restart as
 well, until "pharos undrain".`,
 		Args: arguments(1, 1, "the NODE's name"),
@@ -70,10 +75,12 @@ well, until "pharos undrain".`,
 				}
 				view := drainView{
 					Node: args[0], Finished: answer.GetFinished(), Cut: answer.GetCut(),
+					InFlight: answer.GetInFlight(), LingerTook: short(answer.GetLingerTook().AsDuration()), ShutTook: short(answer.GetShutTook().AsDuration()),
 					WithdrawTook: short(answer.GetWithdrawTook().AsDuration()), Took: short(answer.GetTook().AsDuration()),
 				}
 				return o.show(cmd, view, func(w io.Writer) {
-					fmt.Fprintf(w, "%s is drained, in %s: withdrawn after %s, %d connection(s) finished, %d cut.\n", view.Node, view.Took, view.WithdrawTook, view.Finished, view.Cut)
+					fmt.Fprintf(w, "%s is drained, in %s: %d in flight at first, waited for %s, last choice of the routers for %s, withdrawn for %s until nothing came; %d finished, %d cut.\n",
+						view.Node, view.Took, view.InFlight, view.LingerTook, view.ShutTook, view.WithdrawTook, view.Finished, view.Cut)
 				})
 			})
 		},

@@ -44,7 +44,7 @@ func drillRun(t *testing.T, stdin io.Reader, args ...string) (stdout, stderr str
 
 func TestDrillListAndDescribe(t *testing.T) {
 	out, _, code := drillRun(t, nil, "list")
-	for _, name := range []string{"node-kill", "drain", "node-restart"} {
+	for _, name := range []string{"node-kill", "drain", "node-restart", "listener-hang"} {
 		if code != 0 || !strings.Contains(out, name) {
 			t.Errorf("list (%d) lacks %s:\n%s", code, name, out)
 		}
@@ -68,7 +68,7 @@ func TestBadDrillCommandLinesSayWhatIsWrong(t *testing.T) {
 		args []string
 		says string
 	}{
-		{"unknown drill", []string{"run", "earthquake"}, "there are node-kill, drain, node-restart"},
+		{"unknown drill", []string{"run", "earthquake"}, "there are node-kill, drain, node-restart, listener-hang"},
 		{"no drill", []string{"run"}, "accepts 1 arg(s)"},
 		{"unknown to describe", []string{"describe", "earthquake"}, "no such drill"},
 		{"no such lab", []string{"run", "node-kill", "--lab", "no-such-lab"}, "pharos lab up"},

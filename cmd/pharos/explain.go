@@ -33,7 +33,7 @@ func newExplainCommand(o *options) *cobra.Command {
 					return err
 				}
 				views := explanationsOf(answer)
-				return o.show(cmd, views, func(w io.Writer) { explainTable(w, args[0], views) })
+				return o.show(cmd, views, func(w io.Writer) { explainTable(w, args[0], views, time.Now()) })
 			})
 		},
 	})
@@ -53,7 +53,7 @@ func explanationsOf(answer *pharosv1.ExplainResponse) []explanationView {
 	return views
 }
 
-func explainTable(w io.Writer, vip string, views []explanationView) {
+func explainTable(w io.Writer, vip string, views []explanationView, now time.Time) {
 	announcing := 0
 	for _, v := range views {
 		switch {
@@ -69,10 +69,13 @@ func explainTable(w io.Writer, vip string, views []explanationView) {
 			} else {
 				fmt.Fprintf(w, "    carried by %s\n", list(v.VIP.Neighbors))
 			}
+			for _, r := range v.VIP.Reasons {
+				fmt.Fprintf(w, "    in spite of %s%s: %s\n", r.Code, age(r.Since, now), r.Message)
+			}
 		default:
 			fmt.Fprintf(w, "%s: does not announce it%s\n", v.Node, since(v.VIP.Since))
 			for _, r := range v.VIP.Reasons {
-				fmt.Fprintf(w, "    %s: %s\n", r.Code, r.Message)
+				fmt.Fprintf(w, "    %s%s: %s\n", r.Code, age(r.Since, now), r.Message)
 			}
 		}
 		for _, s := range v.Sessions {
@@ -82,6 +85,15 @@ func explainTable(w io.Writer, vip string, views []explanationView) {
 		}
 	}
 	fmt.Fprintf(w, "%d of %d nodes announce VIP %s.\n", announcing, len(views), vip)
+}
+
+// age is how long a reason has been there, by the clock of whoever asks: a node's
+// may be ahead of it.
+func age(t *time.Time, now time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return " for " + short(max(now.Sub(*t), 0))
 }
 
 func since(t *time.Time) string {

@@ -198,7 +198,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %+v, %v", s.Name, got, err)
 		}
 	}
-	if _, err := Find("earthquake"); !errors.Is(err, ErrNoScenario) || !strings.Contains(err.Error(), "node-kill, drain, node-restart") {
+	if _, err := Find("earthquake"); !errors.Is(err, ErrNoScenario) || !strings.Contains(err.Error(), "node-kill, drain, node-restart, listener-hang") {
 		t.Errorf("err = %v", err)
 	}
 }

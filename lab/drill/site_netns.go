@@ -122,6 +122,8 @@ func (l *Lab) Fault(kind Kind, node string) (fault.Injector, error) {
 	case Restart:
 		process.Signal, process.Await = unix.SIGTERM, true
 		return &process, nil
+	case Hang:
+		return &fault.Hang{Name: process.Name, Pid: process.Pid}, nil
 	case Drain:
 		return &fault.Command{
 			InjectWith: func(ctx context.Context) *exec.Cmd {

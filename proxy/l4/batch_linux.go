@@ -122,6 +122,21 @@ func (b *batch) reply(fd, n int, to *address, as *control) int {
 	return sent
 }
 
+// echo sends the i-th one back to whom it is from. The others stay as they are.
+func (b *batch) echo(fd, i int, to *flowKey) {
+	one := message{n: b.messages[i].n}
+	one.Iov = &b.vectors[i]
+	one.SetIovlen(1)
+	b.vectors[i].SetLen(int(one.n))
+	one.Name, one.Namelen = &to.client[0], to.client.size()
+	if size := to.local.size(); size > 0 {
+		one.Control = (*byte)(unsafe.Pointer(&to.local))
+		one.SetControllen(size)
+	}
+	// What is lost is a probe that failed.
+	_, _, _ = unix.RawSyscall6(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&one.Msghdr)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0, 0)
+}
+
 // answer is the control message that makes an answer go out from where the
 // received datagram came to; none if the kernel did not say.
 func (c *control) answer() control {

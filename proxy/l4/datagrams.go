@@ -32,6 +32,11 @@ type Datagrams struct {
 	access *accesslog.Log // nil: none
 	most   int            // flows of one socket
 
+	// Probes are the ports that the node's own probes come from: they get back
+	// what they sent, and are no flows; nil: there are none. Set it before the
+	// first Acceptor.
+	Probes *listener.Probes
+
 	lookEvery time.Duration // how often at most a flow looks whether its server is well
 
 	// Forwarded counts datagrams passed on, both ways; Dropped those that

@@ -244,6 +244,10 @@ func (p *packets) fromClients() {
 			key := flowKey{p.in.from[i], p.in.controls[i].answer()}
 			f := p.table[key]
 			if f == nil {
+				if p.d.Probes != nil && p.d.Probes.Are(key.client.addrPort()) {
+					p.in.echo(p.fd, i, &key)
+					continue
+				}
 				if f = p.begin(key); f == nil {
 					p.d.Dropped.Add(1)
 					continue

@@ -169,7 +169,9 @@ func (x *exchange) begin(req *http1.Request) {
 		grpc:        isGRPC(req),
 	}
 	x.again = x.again[:0]
-	w.inFlight.Add(1)
+	if !x.l.Probe {
+		w.inFlight.Add(1)
+	}
 	h := &at.HTTP
 	v.set(req, x.client)
 	if x.logs() {
@@ -418,7 +420,7 @@ func (x *exchange) release() {
 		x.mirror = nil
 	}
 	x.w.loop.Disarm(&x.timer)
-	if !x.isCopy {
+	if !x.isCopy && !x.l.Probe {
 		x.w.inFlight.Add(-1)
 	}
 	if x.queued {

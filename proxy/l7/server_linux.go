@@ -110,11 +110,11 @@ type Acceptor struct{ acceptor *engine.Acceptor }
 // Acceptor returns an acceptor of a listening socket's descriptor, which it
 // owns, for l. It does nothing until Start.
 func (s *Server) Acceptor(fd int, l *listener.Listener) *Acceptor {
-	return s.AcceptorFor(fd, l.Name, s.accept(l))
+	return s.AcceptorFor(fd, l.Name, s.Sessions(l))
 }
 
-// accept makes the sessions of l's clients.
-func (s *Server) accept(l *listener.Listener) func(engine.Loop, engine.Conn) engine.Handler {
+// Sessions makes the sessions of l's clients, each on its connection's loop.
+func (s *Server) Sessions(l *listener.Listener) func(engine.Loop, engine.Conn) engine.Handler {
 	return func(loop engine.Loop, c engine.Conn) engine.Handler {
 		return s.workers[loop].accept(l, c)
 	}
@@ -148,7 +148,7 @@ func (a *Acceptor) Start() { a.acceptor.Start() }
 func (a *Acceptor) Stop() { a.acceptor.Stop() }
 
 // Adopt serves a connection that was accepted elsewhere. It owns fd.
-func (s *Server) Adopt(fd int, l *listener.Listener) { s.AdoptFor(fd, s.accept(l)) }
+func (s *Server) Adopt(fd int, l *listener.Listener) { s.AdoptFor(fd, s.Sessions(l)) }
 
 // AdoptFor is Adopt for a connection that another package handles; see
 // AcceptorFor.

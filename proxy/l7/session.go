@@ -315,7 +315,9 @@ func (s *session) leave() {
 	if s.clients != nil {
 		s.clients.Release(s.place)
 	}
-	s.w.open.Add(-1)
+	if !s.l.Probe {
+		s.w.open.Add(-1)
+	}
 	s.l.Open.Add(-1)
 	s.in = nil
 }

@@ -175,7 +175,9 @@ func (w *worker) admit(l *listener.Listener, conn engine.Conn) *session {
 	s.x = exchange{w: w, l: l, down: s, peer: unmapped(conn.Peer()), front: conn}
 	s.x.timer.Fire = s.x.expired
 	w.sessions = append(w.sessions, s)
-	w.open.Add(1)
+	if !l.Probe {
+		w.open.Add(1)
+	}
 	l.Open.Add(1)
 	l.Accepted.Add(1)
 	w.loop.Arm(&s.timer, l.Site().HTTP.Header)
@@ -226,6 +228,9 @@ func (w *worker) abortAll() (cut, older int) {
 	for len(w.sessions) > 0 {
 		s := w.sessions[len(w.sessions)-1]
 		s.exchanges(func(x *exchange) {
+			if x.l.Probe {
+				return
+			}
 			cut++
 			if x.generation != w.generation.Load() {
 				older++

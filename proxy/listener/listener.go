@@ -15,6 +15,9 @@ import (
 // concurrent use.
 type Listener struct {
 	Name string
+	// Probe: it stands for another one towards the node's own probes, which are
+	// no traffic: nothing of them is counted or logged.
+	Probe bool
 
 	// Open counts client connections open now.
 	Open atomic.Int64
@@ -32,14 +35,20 @@ type Listener struct {
 
 	site    atomic.Pointer[site.Site]
 	closing atomic.Bool
+	probed  *Listener
 }
 
 // New returns the state of a new listener that serves s.
 func New(name string, s *site.Site) *Listener {
-	l := &Listener{Name: name}
+	l := &Listener{Name: name, probed: &Listener{Name: name, Probe: true}}
 	l.site.Store(s)
+	l.probed.site.Store(s)
 	return l
 }
+
+// Probed stands for the listener towards the node's own probes. It has counters
+// and a site of its own.
+func (l *Listener) Probed() *Listener { return l.probed }
 
 // Site says what becomes of new work at this moment.
 func (l *Listener) Site() *site.Site { return l.site.Load() }

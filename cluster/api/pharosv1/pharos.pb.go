@@ -967,7 +967,7 @@ type VIPStatus struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	Announcing    bool                   `protobuf:"varint,3,opt,name=announcing,proto3" json:"announcing,omitempty"` // the gate is open
-	Reasons       []*Reason              `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`        // why not; empty when announcing
+	Reasons       []*Reason              `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`        // why not; when announcing: in spite of what
 	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`            // of the gate's last change
 	Neighbors     []string               `protobuf:"bytes,6,rep,name=neighbors,proto3" json:"neighbors,omitempty"`    // established sessions that carry it
 	unknownFields protoimpl.UnknownFields
@@ -2488,6 +2488,9 @@ type DrainResponse struct {
 	Cut           int32                  `protobuf:"varint,2,opt,name=cut,proto3" json:"cut,omitempty"`
 	WithdrawTook  *durationpb.Duration   `protobuf:"bytes,3,opt,name=withdraw_took,json=withdrawTook,proto3" json:"withdraw_took,omitempty"`
 	Took          *durationpb.Duration   `protobuf:"bytes,4,opt,name=took,proto3" json:"took,omitempty"`
+	InFlight      int32                  `protobuf:"varint,5,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`      // when the drain began
+	LingerTook    *durationpb.Duration   `protobuf:"bytes,6,opt,name=linger_took,json=lingerTook,proto3" json:"linger_took,omitempty"` // until what was in flight had ended, or enough time was over
+	ShutTook      *durationpb.Duration   `protobuf:"bytes,7,opt,name=shut_took,json=shutTook,proto3" json:"shut_took,omitempty"`       // announced with GRACEFUL_SHUTDOWN and worse attributes (RFC 8326)
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2546,6 +2549,27 @@ func (x *DrainResponse) GetWithdrawTook() *durationpb.Duration {
 func (x *DrainResponse) GetTook() *durationpb.Duration {
 	if x != nil {
 		return x.Took
+	}
+	return nil
+}
+
+func (x *DrainResponse) GetInFlight() int32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *DrainResponse) GetLingerTook() *durationpb.Duration {
+	if x != nil {
+		return x.LingerTook
+	}
+	return nil
+}
+
+func (x *DrainResponse) GetShutTook() *durationpb.Duration {
+	if x != nil {
+		return x.ShutTook
 	}
 	return nil
 }
@@ -3704,12 +3728,16 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x16\n" +
 	"\x14RemoveMemberResponse\"E\n" +
 	"\fDrainRequest\x125\n" +
-	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\xac\x01\n" +
+	"\bdeadline\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bdeadline\"\xbd\x02\n" +
 	"\rDrainResponse\x12\x1a\n" +
 	"\bfinished\x18\x01 \x01(\x05R\bfinished\x12\x10\n" +
 	"\x03cut\x18\x02 \x01(\x05R\x03cut\x12>\n" +
 	"\rwithdraw_took\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\fwithdrawTook\x12-\n" +
-	"\x04took\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04took\"\x10\n" +
+	"\x04took\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x1b\n" +
+	"\tin_flight\x18\x05 \x01(\x05R\binFlight\x12:\n" +
+	"\vlinger_took\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"lingerTook\x126\n" +
+	"\tshut_took\x18\a \x01(\v2\x19.google.protobuf.DurationR\bshutTook\"\x10\n" +
 	"\x0eUndrainRequest\"\x11\n" +
 	"\x0fUndrainResponse\"N\n" +
 	"\x0fRegisterRequest\x12\x12\n" +
@@ -3905,56 +3933,58 @@ var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	54, // 35: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
 	54, // 36: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
 	54, // 37: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
-	43, // 38: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
-	45, // 39: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
-	55, // 40: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
-	44, // 41: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
-	24, // 42: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
-	54, // 43: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
-	43, // 44: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
-	7,  // 45: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
-	45, // 46: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
-	4,  // 47: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
-	8,  // 48: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
-	10, // 49: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
-	25, // 50: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
-	19, // 51: pharos.v1.Control.Routing:input_type -> pharos.v1.RoutingRequest
-	29, // 52: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
-	31, // 53: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
-	33, // 54: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
-	35, // 55: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
-	37, // 56: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
-	41, // 57: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
-	46, // 58: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
-	39, // 59: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
-	48, // 60: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
-	50, // 61: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	52, // 62: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
-	12, // 63: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
-	19, // 64: pharos.v1.Peer.NodeRouting:input_type -> pharos.v1.RoutingRequest
-	6,  // 65: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
-	9,  // 66: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
-	11, // 67: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
-	26, // 68: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
-	20, // 69: pharos.v1.Control.Routing:output_type -> pharos.v1.RoutingResponse
-	30, // 70: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
-	32, // 71: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
-	34, // 72: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
-	36, // 73: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
-	38, // 74: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
-	42, // 75: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
-	47, // 76: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
-	40, // 77: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
-	49, // 78: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
-	51, // 79: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	53, // 80: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
-	13, // 81: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
-	21, // 82: pharos.v1.Peer.NodeRouting:output_type -> pharos.v1.NodeRoutingResponse
-	65, // [65:83] is the sub-list for method output_type
-	47, // [47:65] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	54, // 38: pharos.v1.DrainResponse.linger_took:type_name -> google.protobuf.Duration
+	54, // 39: pharos.v1.DrainResponse.shut_took:type_name -> google.protobuf.Duration
+	43, // 40: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
+	45, // 41: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
+	55, // 42: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
+	44, // 43: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
+	24, // 44: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
+	54, // 45: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
+	43, // 46: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
+	7,  // 47: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
+	45, // 48: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
+	4,  // 49: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
+	8,  // 50: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
+	10, // 51: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
+	25, // 52: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
+	19, // 53: pharos.v1.Control.Routing:input_type -> pharos.v1.RoutingRequest
+	29, // 54: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
+	31, // 55: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
+	33, // 56: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
+	35, // 57: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
+	37, // 58: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
+	41, // 59: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
+	46, // 60: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
+	39, // 61: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
+	48, // 62: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
+	50, // 63: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
+	52, // 64: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
+	12, // 65: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
+	19, // 66: pharos.v1.Peer.NodeRouting:input_type -> pharos.v1.RoutingRequest
+	6,  // 67: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
+	9,  // 68: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
+	11, // 69: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
+	26, // 70: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
+	20, // 71: pharos.v1.Control.Routing:output_type -> pharos.v1.RoutingResponse
+	30, // 72: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
+	32, // 73: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
+	34, // 74: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
+	36, // 75: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
+	38, // 76: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
+	42, // 77: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
+	47, // 78: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
+	40, // 79: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
+	49, // 80: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
+	51, // 81: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
+	53, // 82: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
+	13, // 83: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
+	21, // 84: pharos.v1.Peer.NodeRouting:output_type -> pharos.v1.NodeRoutingResponse
+	67, // [67:85] is the sub-list for method output_type
+	49, // [49:67] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_pharosv1_pharos_proto_init() }
