@@ -21,7 +21,7 @@ type Scenario struct {
 }
 
 // Scenarios lists the drills.
-func Scenarios() []Scenario { return []Scenario{nodeKill(), drain(), nodeRestart()} }
+func Scenarios() []Scenario { return []Scenario{nodeKill(), drain(), nodeRestart(), silentLoss()} }
 
 // Find gives the drill of that name. The error wraps ErrNoScenario and lists
 // what there is.

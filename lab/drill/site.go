@@ -20,6 +20,7 @@ const (
 	Kill    Kind = "kill"    // SIGKILL of the node's process; reverted by starting it
 	Restart Kind = "restart" // SIGTERM and the wait for its end; reverted by starting it
 	Drain   Kind = "drain"   // the planned way out; reverted by undrain
+	Silence Kind = "silence" // all packets of the node are lost; reverted by letting them through
 )
 
 // The refusals that callers decide on: all are the caller's to correct.

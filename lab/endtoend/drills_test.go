@@ -25,6 +25,7 @@ func TestDrills(t *testing.T) {
 		{"kill of the first next hop", []string{"run", "node-kill", "--node", "n1", "--max-gap", "1s"}},
 		{"drain", []string{"run", "drain", "--node", "n3"}},
 		{"restart", []string{"run", "node-restart", "--node", "n2"}},
+		{"silent loss", []string{"run", "silent-loss", "--node", "n1", "--max-gap", "1s"}},
 		{"IPv6", []string{"run", "node-kill", "--node", "n3", "--max-gap", "1s", "--vip", "2001:db8:100::1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
