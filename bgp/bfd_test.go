@@ -118,8 +118,8 @@ func TestBFDAdminDownOfFRR(t *testing.T) {
 	}
 }
 
-// We take ours down on purpose, by no longer asking for BFD: FRR keeps the
-// route.
+// We take ours down on purpose, by no longer asking for BFD. FRR 8.4 ends BGP for
+// that ("BFD down"), against RFC 5882 section 3.2, and opens it again.
 func TestBFDAdminDownOfOurs(t *testing.T) {
 	r := watchedRouter(t)
 	s := startSpeaker(t)

@@ -29,7 +29,7 @@ import (
 //	released
 //	                                        runs them
 //	                                leading
-//	stops speaking BGP
+//	stops speaking BGP; BFD's packets go on
 //	sessions (BGP connections)
 //	                                        goes on with them
 //	                                   done

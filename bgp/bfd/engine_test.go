@@ -448,7 +448,7 @@ func TestSendingDoesNotAllocate(t *testing.T) {
 	}
 	l.set([]Peer{p.peer(config())}, nil)
 	s := l.sessions["tor1"]
-	t.Cleanup(func() { s.close(); l.closeReceivers(); l.close() })
+	t.Cleanup(func() { l.reserve(false); s.close(); l.closeReceivers(); l.close() })
 	heard := Packet{State: Init, DetectMult: 10, MyDiscriminator: 1, YourDiscriminator: s.machine.localDiscr, DesiredMinTx: time.Second, RequiredMinRx: time.Microsecond}
 	l.deliver(heard.Append(nil), s.source, hopLimit, time.Now())
 	heard.State, heard.Poll = Up, true // each is answered, so each turn sends
@@ -464,5 +464,34 @@ func TestSendingDoesNotAllocate(t *testing.T) {
 	}
 	if s.last.State != Up || s.last.RemoteDiscriminator != 1 {
 		t.Errorf("status: %+v", s.last)
+	}
+}
+
+// A node that stood still finds its neighbor's packets in the queue, and the
+// detection time long over: that is no silence.
+func TestOurOwnStandstillIsNoSilence(t *testing.T) {
+	p := newFakePeer(t, "127.0.0.1")
+	l, err := newLoop(New(p.options(nil, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.set([]Peer{p.peer(config())}, nil)
+	s := l.sessions["tor1"]
+	t.Cleanup(func() { l.reserve(false); s.close(); l.closeReceivers(); l.close() })
+	p.last.MyDiscriminator = s.machine.localDiscr
+	heard := func(state State) []byte {
+		return Packet{State: state, DetectMult: 3, MyDiscriminator: 1, YourDiscriminator: s.machine.localDiscr, DesiredMinTx: 50 * ms, RequiredMinRx: 50 * ms}.Append(nil)
+	}
+	l.deliver(heard(Init), s.source, hopLimit, time.Now())
+	p.raw(heard(Up))
+	s.machine.expire = time.Now().Add(-time.Second)
+	l.turn()
+	if s.machine.state != Up {
+		t.Fatalf("with a packet in the queue: %v", s.machine.state)
+	}
+	s.machine.expire = time.Now().Add(-time.Second)
+	l.turn()
+	if s.machine.state != Down {
+		t.Errorf("without one: %v", s.machine.state)
 	}
 }

@@ -125,15 +125,19 @@ func (l *loop) turn() {
 		l.open(now)
 	}
 	if !now.Before(l.restUntil) {
-		for i, r := range l.receivers {
-			if r != nil && l.fds[1+i].Revents != 0 {
+		// Whatever poll has said: since it returned, this thread may have waited
+		// for a P, and packets have come meanwhile.
+		for _, r := range l.receivers {
+			if r != nil {
 				l.receive(r, now)
 			}
 		}
 	}
+	// What has expired is judged by the time before that: a silence is one only
+	// if nothing was in the queue after it.
 	gone := false
 	for _, s := range l.order {
-		l.advance(s)
+		l.advance(s, now)
 		gone = gone || !s.until.IsZero() && !now.Before(s.until)
 	}
 	if gone {
@@ -228,9 +232,8 @@ func (l *loop) deliver(b []byte, from source, hops int, now time.Time) bool {
 }
 
 // advance sends what is due.
-func (l *loop) advance(s *session) {
+func (l *loop) advance(s *session, now time.Time) {
 	for !s.held() {
-		now := time.Now()
 		if next := s.machine.Next(now); next.IsZero() || next.After(now) {
 			return
 		}
@@ -241,7 +244,7 @@ func (l *loop) advance(s *session) {
 				l.engine.lateness.unsent.Add(1)
 			}
 			if late >= 0 {
-				l.engine.lateness.add(late)
+				l.engine.lateness.add(late + time.Since(now))
 			}
 		}
 		l.note(s, change, now)
@@ -445,7 +448,7 @@ func (l *loop) farewell(s *session, now time.Time) {
 	}
 	s.until = now.Add(linger)
 	s.machine.Disable(now)
-	l.advance(s)
+	l.advance(s, now)
 }
 
 // drop forgets sessions that have said farewell.
@@ -455,7 +458,7 @@ func (l *loop) drop(now time.Time) {
 		if over {
 			// It was said once, and may have been lost.
 			s.machine.prompt = true
-			l.advance(s)
+			l.advance(s, now)
 			s.close()
 		}
 		return over

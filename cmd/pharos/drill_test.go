@@ -44,7 +44,7 @@ func drillRun(t *testing.T, stdin io.Reader, args ...string) (stdout, stderr str
 
 func TestDrillListAndDescribe(t *testing.T) {
 	out, _, code := drillRun(t, nil, "list")
-	for _, name := range []string{"node-kill", "drain", "node-restart", "listener-hang"} {
+	for _, name := range []string{"node-kill", "drain", "node-restart", "listener-hang", "silent-loss"} {
 		if code != 0 || !strings.Contains(out, name) {
 			t.Errorf("list (%d) lacks %s:\n%s", code, name, out)
 		}

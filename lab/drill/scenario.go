@@ -21,7 +21,9 @@ type Scenario struct {
 }
 
 // Scenarios lists the drills.
-func Scenarios() []Scenario { return []Scenario{nodeKill(), drain(), nodeRestart(), listenerHang()} }
+func Scenarios() []Scenario {
+	return []Scenario{nodeKill(), drain(), nodeRestart(), listenerHang(), silentLoss()}
+}
 
 // Find gives the drill of that name. The error wraps ErrNoScenario and lists
 // what there is.

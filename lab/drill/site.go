@@ -21,6 +21,7 @@ const (
 	Restart Kind = "restart" // SIGTERM and the wait for its end; reverted by starting it
 	Drain   Kind = "drain"   // the planned way out; reverted by undrain
 	Hang    Kind = "hang"    // the threads that serve stand still; reverted by letting them go
+	Silence Kind = "silence" // all packets of the node are lost; reverted by letting them through
 )
 
 // The refusals that callers decide on: all are the caller's to correct.

@@ -132,5 +132,24 @@ func (l *Lab) Fault(kind Kind, node string) (fault.Injector, error) {
 			RevertWith: func(ctx context.Context) *exec.Cmd { return l.Control(ctx, node, "undrain", node) },
 		}, nil
 	}
+	if kind == Silence {
+		return &fault.Command{
+			InjectWith: func(ctx context.Context) *exec.Cmd { return l.lab.Command(ctx, node, "sh", "-c", dropAll) },
+			RevertWith: func(ctx context.Context) *exec.Cmd { return l.lab.Command(ctx, node, "sh", "-c", dropNothing) },
+		}, nil
+	}
 	return nil, fmt.Errorf("%w: %q", ErrNoFault, kind)
 }
+
+// A packet is dropped where the kernel has it first and last, so that nobody is
+// told: a drop further in is an error to whom sends.
+const (
+	dropAll = `set -e
+devices=$(ip -o link show | sed -n 's/^[0-9]*: \(eth[0-9]*\).*/\1/p' | paste -sd, -)
+nft "table netdev pharos_drill {
+  chain from { type filter hook ingress devices = { $devices } priority -500; policy drop; }
+  chain to { type filter hook egress devices = { $devices } priority -500; policy drop; }
+}"`
+	dropNothing = `nft list table netdev pharos_drill >/dev/null 2>&1 || exit 0
+nft delete table netdev pharos_drill`
+)

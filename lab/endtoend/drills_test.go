@@ -26,6 +26,7 @@ func TestDrills(t *testing.T) {
 		{"drain", []string{"run", "drain", "--node", "n3"}},
 		{"restart", []string{"run", "node-restart", "--node", "n2"}},
 		{"listener hangs", []string{"run", "listener-hang", "--node", "n2", "--max-gap", "2s"}},
+		{"silent loss", []string{"run", "silent-loss", "--node", "n1", "--max-gap", "1s"}},
 		{"IPv6", []string{"run", "node-kill", "--node", "n3", "--max-gap", "1s", "--vip", "2001:db8:100::1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
