@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -74,6 +75,8 @@ func newBench(t *testing.T) *bench {
 		ip(t, "addr", "add", fmt.Sprintf("192.0.2.%d/24", 10+i), "dev", name)
 		ip(t, "link", "set", name, "up")
 	}
+	running(t, "near")
+	running(t, "far")
 	b := &bench{rivals: make(chan net.HardwareAddr, 16), heard: make(chan *arp.Packet, 64)}
 	link, err := Open(Config{
 		Interface: "near",
@@ -114,14 +117,31 @@ func newBench(t *testing.T) *bench {
 	wg.Go(func() {
 		for {
 			p, _, err := b.far.Read()
-			if err != nil {
+			if ctx.Err() != nil {
 				return
+			}
+			if err != nil {
+				continue
 			}
 			b.heard <- p
 		}
 	})
 	t.Cleanup(func() { cancel(); _ = b.far.Close(); wg.Wait() })
 	return b
+}
+
+// running waits until an interface has a carrier: what is sent before is lost.
+func running(t *testing.T, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		if ifi, err := net.InterfaceByName(name); err == nil && ifi.Flags&net.FlagRunning != 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s did not come up", name)
+		}
+		runtime.Gosched()
+	}
 }
 
 func ip(t *testing.T, args ...string) {
@@ -155,6 +175,22 @@ func (b *bench) hear(t *testing.T) *arp.Packet {
 			}
 		case <-deadline:
 			t.Fatal("nothing came from the VIP")
+		}
+	}
+}
+
+// hearProbe waits for a question for the VIP from nobody.
+func (b *bench) hearProbe(t *testing.T) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case p := <-b.heard:
+			if p.TargetIP == vip && p.SenderIP.IsUnspecified() {
+				return
+			}
+		case <-deadline:
+			t.Fatal("no probe came")
 		}
 	}
 }
@@ -215,11 +251,7 @@ func TestProbeFindsWhoHasTheAddress(t *testing.T) {
 				answered, _ := b.link.Probe(t.Context(), vip)
 				done <- answered
 			}()
-			for p := range b.heard { // our probe
-				if p.TargetIP == vip && p.SenderIP.IsUnspecified() {
-					break
-				}
-			}
+			b.hearProbe(t)
 			say()
 			if !<-done {
 				t.Fatal("the probe found nobody")
@@ -233,6 +265,7 @@ func TestALinkThatGoesDownAndUpIsHeardAgain(t *testing.T) {
 	b.held.Store(true)
 	ip(t, "link", "set", "near", "down")
 	ip(t, "link", "set", "near", "up")
+	running(t, "near")
 	b.send(t, arp.OperationRequest, netip.MustParseAddr("192.0.2.11"), vip)
 	b.hear(t)
 }
