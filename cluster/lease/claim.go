@@ -260,7 +260,7 @@ func (m *Machine) hurry(resource string, now time.Duration) {
 
 // nextOf is when a resource needs a step.
 func (m *Machine) nextOf(resource string, c *claim, now time.Duration) time.Duration {
-	if !c.want.Hold {
+	if !c.want.Hold || !slices.Contains(m.members, m.self) {
 		return now + MaxTerm
 	}
 	if c.claim.Epoch == 0 {

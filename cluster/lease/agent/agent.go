@@ -266,11 +266,12 @@ func (a *Agent) keepTime(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		var next time.Duration
-		a.locked(func(now time.Duration) {
-			a.machine.Tick(now)
-			next = min(a.machine.Next(now)-now, beat)
-		})
+		a.mu.Lock()
+		now := a.cfg.Now()
+		a.machine.Tick(now)
+		a.settle(now, nil)
+		next := min(a.machine.Next(now)-now, beat)
+		a.mu.Unlock()
 		// A machine whose step is to wait for another member may name the present.
 		timer.Reset(max(next, time.Millisecond))
 		select {
@@ -289,6 +290,10 @@ func (a *Agent) locked(f func(now time.Duration)) {
 	now := a.cfg.Now()
 	f(now)
 	a.settle(now, nil)
+	select {
+	case a.wake <- struct{}{}: // something may be due sooner
+	default:
+	}
 }
 
 // settle sends what the machine has to say; answers go by reply.
@@ -315,9 +320,5 @@ func (a *Agent) settle(now time.Duration, reply func(lease.Message)) {
 	if moved {
 		close(a.changed)
 		a.changed = make(chan struct{})
-	}
-	select {
-	case a.wake <- struct{}{}:
-	default:
 	}
 }
