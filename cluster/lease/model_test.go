@@ -162,7 +162,11 @@ func (w *world) run(d time.Duration) error {
 		for _, name := range w.names {
 			if p := w.procs[name]; p.m != nil && p.m.Next(w.local(p)) <= w.local(p) {
 				p.m.Tick(w.local(p))
+				p.m.Tick(w.local(p)) // the first may have given up, to begin anew at once
 				w.sendFrom(name)
+				if p.m.Next(w.local(p)) <= w.local(p) {
+					return fmt.Errorf("at %s %s has still something to do when it is done", w.now, name)
+				}
 			}
 		}
 		if err := w.check(); err != nil {
