@@ -90,9 +90,11 @@ func TestWhatTheEngineIsGiven(t *testing.T) {
 		msg, want []byte
 	}{
 		{"OPEN as it is", &Filter{}, opened, opened},
-		{"OPEN without what we have no use for", &Filter{},
+		{
+			"OPEN without what we have no use for", &Filter{},
 			openMessage(65000, 9, 1, 4, 0, 1, 0, 1, 1, 4, 0, 1, 0, 128, 64, 6, 0, 120, 0, 1, 1, 0, 73, 5, 3, 't', 'o', 'r', 0, 69, 4, 0, 1, 1, 3),
-			openMessage(65000, 9, 1, 4, 0, 1, 0, 1)},
+			openMessage(65000, 9, 1, 4, 0, 1, 0, 1),
+		},
 		{"OPEN without capabilities", &Filter{}, openMessage(65000, 9), openMessage(65000, 9)},
 		{"OPEN of another family alone: IPv4 is not meant", &Filter{}, openMessage(65000, 9, 1, 4, 0, 1, 0, 128), openMessage(65000, 9, 1, 4, 0, 1, 0, 128)},
 		{"OPEN with capabilities of wrong lengths", &Filter{}, openMessage(65000, 9, 1, 2, 0, 1, 65, 2, 0, 1, 2, 1, 0), openMessage(65000, 9)},
