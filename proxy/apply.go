@@ -237,15 +237,19 @@ func (p *Proxy) closeBinding(b *binding) {
 	p.log.Info("stopped listening", "listener", b.owner.Name, "address", b.socket.Address())
 }
 
-// stopListening closes every listening socket. The caller holds the turn.
+// stopListening closes every listening socket, and then forgets them: Status
+// must not say that nothing is accepted while something still is. The caller
+// holds the turn, so that nobody else changes the bindings.
 func (p *Proxy) stopListening() {
-	p.mu.Lock()
+	p.mu.RLock()
 	bindings := p.state.bindings
-	p.state.bindings = make(map[bindKey]*binding)
-	p.mu.Unlock()
+	p.mu.RUnlock()
 	for _, b := range bindings {
 		p.closeBinding(b)
 	}
+	p.mu.Lock()
+	p.state.bindings = make(map[bindKey]*binding)
+	p.mu.Unlock()
 }
 
 // servedPool is a pool, what draws its consequences, and the checks of its
