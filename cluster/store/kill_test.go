@@ -67,25 +67,25 @@ type child struct {
 // ack is a name that a child says was acknowledged.
 type ack struct{ node, name string }
 
-func startChild(t *testing.T, name, dir, address, run string, acks chan<- ack) *child {
-	t.Helper()
+func startChild(tb testing.TB, name, dir, address, run string, acks chan<- ack) *child {
+	tb.Helper()
 	exe, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), childEnv+"="+strings.Join([]string{name, dir, address, run}, ","))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c := &child{name: name, cmd: cmd, in: in, done: make(chan struct{})}
 	go func() {
@@ -94,7 +94,7 @@ func startChild(t *testing.T, name, dir, address, run string, acks chan<- ack) *
 			acks <- ack{name, lines.Text()}
 		}
 	}()
-	t.Cleanup(func() { c.end(syscall.SIGKILL) })
+	tb.Cleanup(func() { c.end(syscall.SIGKILL) })
 	return c
 }
 
