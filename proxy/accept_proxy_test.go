@@ -15,6 +15,7 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/proxyproto"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
@@ -109,7 +110,7 @@ func TestListedSourcesMustSendAPROXYHeader(t *testing.T) {
 		t.Error("TLS without a header was accepted")
 	}
 	for name, p := range map[string]*Proxy{"HTTP": p, "HTTPS": s} {
-		eventually(t, name+": the connection is counted, and none is open", func() bool {
+		proxytest.Eventually(t, name+": the connection is counted, and none is open", func() bool {
 			l := p.Status().Listeners[0]
 			return l.Unintroduced == 1 && l.Accepted == 1 && l.Connections == 0 && l.Handshakes == 0
 		})

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/site"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -168,7 +169,7 @@ func (s *siege) holds(most int) {
 // over checks that nothing is left of the attack but the witness.
 func (s *siege) over() {
 	s.t.Helper()
-	eventually(s.t, "the attackers' connections are closed, and nothing is in flight", func() bool {
+	proxytest.Eventually(s.t, "the attackers' connections are closed, and nothing is in flight", func() bool {
 		st := s.Status()
 		return st.InFlight == 0 && st.Connections <= 1
 	})
@@ -301,7 +302,7 @@ func TestTheServerLearnsThatABodyIsCutShort(t *testing.T) {
 				s := besiege(t)
 				c := dial(t, s.address)
 				_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n"+head)
-				eventually(t, "the request is under way", func() bool { return s.Status().InFlight == 1 })
+				proxytest.Eventually(t, "the request is under way", func() bool { return s.Status().InFlight == 1 })
 				end(c)
 				select {
 				case err := <-s.server.broken:
@@ -405,7 +406,7 @@ func TestClientsThatDoNotRead(t *testing.T) {
 	}
 	s.served()
 	s.holds(n * (192 << 10))
-	eventually(t, "they are cut off, and the server writes no more", func() bool {
+	proxytest.Eventually(t, "they are cut off, and the server writes no more", func() bool {
 		return s.Status().InFlight == 0 && s.server.writing.Load() == 0
 	})
 	for _, c := range clients {
@@ -452,7 +453,7 @@ func TestManyConnectionsThatSayNothing(t *testing.T) {
 		}
 		clients = append(clients, dial(t, address))
 	}
-	eventually(t, "all are accepted", func() bool { return s.Status().Connections >= n/2 })
+	proxytest.Eventually(t, "all are accepted", func() bool { return s.Status().Connections >= n/2 })
 	s.served()
 	s.holds(32 << 10)
 	for _, c := range clients {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // helloBytes is a whole ClientHello record.
@@ -104,7 +106,7 @@ func TestBadTLS(t *testing.T) {
 			}
 			<-sent
 			_ = c.Close()
-			eventually(t, "the handshake is counted as failed", func() bool { return s.failed() == before+1 })
+			proxytest.Eventually(t, "the handshake is counted as failed", func() bool { return s.failed() == before+1 })
 			s.over()
 		})
 	}
@@ -152,7 +154,7 @@ func TestManyHandshakesThatHang(t *testing.T) {
 	for _, c := range clients {
 		reset(c)
 	}
-	eventually(t, "all are counted", func() bool { return s.failed() == before+300 })
+	proxytest.Eventually(t, "all are counted", func() bool { return s.failed() == before+300 })
 	s.over()
 }
 
@@ -174,7 +176,7 @@ func TestBadRecordsAfterTheHandshake(t *testing.T) {
 			if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "the request is under way", func() bool { return s.Status().InFlight == 1 })
+			proxytest.Eventually(t, "the request is under way", func() bool { return s.Status().InFlight == 1 })
 			spoil(tcp)
 			if err := <-s.server.broken; err == nil {
 				t.Error("the body looked complete to the server")

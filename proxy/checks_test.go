@@ -18,6 +18,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/check"
 	"github.com/pharos-lb/pharos/proxy/policy"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
@@ -76,7 +77,7 @@ func TestStatesOfServersAreCheckedAndShown(t *testing.T) {
 	config.Pools[0].Check = &check.Spec{Kind: check.KindHTTP, Path: "/first"}
 	config.Pools[0].Health = health.Config{Interval: 5 * time.Millisecond, Fall: 1}
 	p := start(t, config)
-	eventually(t, "the pool is checked", func() bool { st := p.Status().Pools[0]; return st.Checked && st.Tier == "primary" })
+	proxytest.Eventually(t, "the pool is checked", func() bool { st := p.Status().Pools[0]; return st.Checked && st.Tier == "primary" })
 	st := p.Status().Pools[0]
 	if st.Healthy != 1 || st.Warning != "" {
 		t.Errorf("pool status = %+v", st)
@@ -103,9 +104,9 @@ func TestStatesOfServersAreCheckedAndShown(t *testing.T) {
 	if st := p.Status().Pools[0]; !st.Checked || st.Healthy != 1 {
 		t.Errorf("status after the check changed = %+v", st)
 	}
-	eventually(t, "the new question is asked", func() bool { return up.count("/second") > 1 && drains.count("/second") > 1 })
+	proxytest.Eventually(t, "the new question is asked", func() bool { return up.count("/second") > 1 && drains.count("/second") > 1 })
 	before := up.count("/first")
-	eventually(t, "it is asked on", func() bool { return up.count("/second") > 5 })
+	proxytest.Eventually(t, "it is asked on", func() bool { return up.count("/second") > 5 })
 	if after := up.count("/first"); after > before+1 { // one was in flight
 		t.Errorf("the old question is still asked: %d times, then %d", before, after)
 	}
@@ -135,7 +136,7 @@ func TestAPoolThatIsRemovedIsNotChecked(t *testing.T) {
 	config.Pools[0].Check = &check.Spec{Kind: check.KindHTTP}
 	config.Pools[0].Health = health.Config{Interval: time.Millisecond}
 	p := start(t, config)
-	eventually(t, "it is checked", func() bool { return server.count("/") > 0 })
+	proxytest.Eventually(t, "it is checked", func() bool { return server.count("/") > 0 })
 	other := oneListener(HTTP)
 	other.Pools[0].Name, other.Listeners[0].Pool = "other", "other"
 	if err := p.Apply(t.Context(), other); err != nil {
@@ -176,7 +177,7 @@ func TestChecksOverTLS(t *testing.T) {
 		if err := p.Apply(t.Context(), config); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, fmt.Sprintf("%+v gives %q", tt.tls, tt.want), func() bool { return p.Status().Pools[0].Servers[0].LastReason == tt.want })
+		proxytest.Eventually(t, fmt.Sprintf("%+v gives %q", tt.tls, tt.want), func() bool { return p.Status().Pools[0].Servers[0].LastReason == tt.want })
 	}
 
 	pool.CheckTLS = &tls.ClientConfig{Certificate: "gone"}

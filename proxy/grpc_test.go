@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/pharos-lb/pharos/proxy/policy/route"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/site"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -146,7 +147,7 @@ func TestGRPC(t *testing.T) {
 				}
 				p := run(t, config)
 				tryCalls(t, grpcClient(t, listening(p), roots))
-				eventually(t, "nothing is in flight", func() bool { return p.Status().InFlight == 0 && p.Status().Pools[0].Servers[0].InFlight == 0 })
+				proxytest.Eventually(t, "nothing is in flight", func() bool { return p.Status().InFlight == 0 && p.Status().Pools[0].Servers[0].InFlight == 0 })
 			})
 		}
 	})
@@ -303,7 +304,7 @@ func TestGRPCServersThatGo(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "both servers are at work", func() bool {
+		proxytest.Eventually(t, "both servers are at work", func() bool {
 			s := p.Status().Pools[0].Servers
 			return s[0].Connections > 100 && s[1].Connections > 100
 		})
@@ -313,7 +314,7 @@ func TestGRPCServersThatGo(t *testing.T) {
 		}()
 		<-gone
 		n := p.Status().Pools[0].Servers[1].Connections
-		eventually(t, "the other one takes all", func() bool { return p.Status().Pools[0].Servers[1].Connections > n+200 })
+		proxytest.Eventually(t, "the other one takes all", func() bool { return p.Status().Pools[0].Servers[1].Connections > n+200 })
 		close(stop)
 		all.Wait()
 	})
@@ -336,7 +337,7 @@ func TestGRPCProxyErrors(t *testing.T) {
 	}{
 		{"none", deadAddress(t), 0, codes.Unimplemented, "no-route"},
 		{"dead", deadAddress(t), 0, codes.Unavailable, "connect-failed"},
-		{"breaks", serverOn(t, func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 100)); _ = c.SetLinger(0) }), 0, codes.Unavailable, "server-broke"},
+		{"breaks", proxytest.TCP(t, func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 100)); _ = c.SetLinger(0) }), 0, codes.Unavailable, "server-broke"},
 		{"silent", silent, 0, codes.DeadlineExceeded, "server-timeout"},
 		{"large", silent, 1000, codes.ResourceExhausted, "request-too-large"},
 		{"full", silent, 0, codes.Unavailable, "pool-full"},
@@ -366,7 +367,7 @@ func TestGRPCProxyErrors(t *testing.T) {
 			defer close(holds)
 			_ = c.Invoke(ctx, "/full/Unary", wrapperspb.Bytes(nil), new(wrapperspb.Int64Value))
 		}()
-		eventually(t, "the pool is full", func() bool {
+		proxytest.Eventually(t, "the pool is full", func() bool {
 			return slices.ContainsFunc(p.Status().Pools, func(s PoolStatus) bool { return s.Name == "full" && s.Servers[0].InFlight == 1 })
 		})
 		for _, tt := range tests {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // unstarted is a proxy that runs and serves nothing yet.
@@ -112,7 +115,7 @@ func TestSuccessorsTakeOverUnderLoadWithoutAFailure(t *testing.T) {
 			stop, answered := load(t, config.Listeners[0].Addresses[0].String(), 9, tt.client)
 			for round := range 10 {
 				before := answered.Load()
-				eventually(t, fmt.Sprintf("200 answers before succession %d", round), func() bool { return answered.Load() > before+200 })
+				proxytest.Eventually(t, fmt.Sprintf("200 answers before succession %d", round), func() bool { return answered.Load() > before+200 })
 				next, endNext := succeed(t, p, config)
 				if report := p.Retire(t.Context()); report.Cut != 0 {
 					t.Errorf("succession %d: %+v", round, report)
@@ -121,7 +124,7 @@ func TestSuccessorsTakeOverUnderLoadWithoutAFailure(t *testing.T) {
 				p, end = next, endNext
 			}
 			before := answered.Load()
-			eventually(t, "200 answers by the last one", func() bool { return answered.Load() > before+200 })
+			proxytest.Eventually(t, "200 answers by the last one", func() bool { return answered.Load() > before+200 })
 			stop()
 			t.Logf("%d requests over 10 successions", answered.Load())
 		})
@@ -131,7 +134,7 @@ func TestSuccessorsTakeOverUnderLoadWithoutAFailure(t *testing.T) {
 // A connection that nobody has accepted yet is in the socket's queue, which the
 // successor shares.
 func TestWhatWaitsInTheQueueIsTakenByTheSuccessor(t *testing.T) {
-	s := serverOn(t, naming("a"))
+	s := proxytest.TCP(t, naming("a"))
 	config := oneListener(TCP, Server{Name: "a", Address: s, Weight: 1})
 	config.Listeners[0].Addresses[0] = deadAddress(t)
 	p, end := unstarted(t)
@@ -158,7 +161,7 @@ func TestWhatWaitsInTheQueueIsTakenByTheSuccessor(t *testing.T) {
 }
 
 func TestEstablishedConnectionsEndWithTheOldOne(t *testing.T) {
-	echo := serverOn(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c); _ = c.CloseWrite() })
+	echo := proxytest.TCP(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c); _ = c.CloseWrite() })
 	config := oneListener(TCP, Server{Name: "a", Address: echo, Weight: 1})
 	config.Listeners[0].Addresses[0] = deadAddress(t)
 	address := config.Listeners[0].Addresses[0].String()
@@ -173,13 +176,13 @@ func TestEstablishedConnectionsEndWithTheOldOne(t *testing.T) {
 	ctx, deadline := context.WithCancel(t.Context())
 	report := make(chan DrainReport, 1)
 	go func() { report <- p.Retire(ctx) }()
-	eventually(t, "the old one has stopped accepting", func() bool { return !p.Status().Listeners[0].Accepting })
+	proxytest.Eventually(t, "the old one has stopped accepting", func() bool { return !p.Status().Listeners[0].Accepting })
 	roundTrip(t, kept)
 	_ = kept.CloseWrite()
 	if b, err := bufio.NewReader(kept).ReadByte(); err != io.EOF {
 		t.Errorf("the kept one got %q, %v", b, err)
 	}
-	eventually(t, "one is left", func() bool { return p.Status().Connections == 1 })
+	proxytest.Eventually(t, "one is left", func() bool { return p.Status().Connections == 1 })
 	deadline()
 	if r := <-report; r.Cut != 1 || r.Finished != 1 {
 		t.Errorf("report %+v, want 1 finished and 1 cut", r)
@@ -190,7 +193,7 @@ func TestEstablishedConnectionsEndWithTheOldOne(t *testing.T) {
 }
 
 func TestInheritClosesWhatIsNotUsedAndRefusesWhatIsNotASocket(t *testing.T) {
-	s := Server{Name: "a", Address: serverOn(t, naming("a")), Weight: 1}
+	s := Server{Name: "a", Address: proxytest.TCP(t, naming("a")), Weight: 1}
 	config := oneListener(TCP, s)
 	config.Listeners[0].Addresses = []netip.AddrPort{deadAddress(t), deadAddress(t)}
 	p, end := unstarted(t)
@@ -210,7 +213,6 @@ func TestInheritClosesWhatIsNotUsedAndRefusesWhatIsNotASocket(t *testing.T) {
 		t.Errorf("the one that is used says %q", got)
 	}
 
-	before := descriptors(t)
 	for name, open := range map[string]func() (int, error){
 		"not listening": func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0) },
 		"not a stream":  func() (int, error) { return unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0) },
@@ -223,14 +225,35 @@ func TestInheritClosesWhatIsNotUsedAndRefusesWhatIsNotASocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		file, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := descriptorsOf(t, file)
 		err = next.Inherit(t.Context(), []ListeningSocket{{TransportTCP, netip.MustParseAddrPort("127.0.0.1:81"), fd}})
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+		if after := descriptorsOf(t, file); after != before-1 {
+			t.Errorf("%s: %d descriptors of it became %d", name, before, after)
+		}
 	}
-	if after := descriptors(t); after != before {
-		t.Errorf("%d descriptors became %d", before, after)
+}
+
+// descriptorsOf counts this process's descriptors of a file, which is named as
+// in /proc/self/fd.
+func descriptorsOf(t *testing.T, file string) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
 	}
+	for _, e := range entries {
+		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && target == file {
+			n++
+		}
+	}
+	return n
 }
 
 // A client of UDP is served through a succession, and its flow's last answers
@@ -251,7 +274,7 @@ func TestUDPSocketsAreHandedOver(t *testing.T) {
 		next, endNext := succeed(t, p, config)
 		report := make(chan DrainReport, 1)
 		go func() { report <- p.Retire(t.Context()) }()
-		eventually(t, "the old one has stopped accepting", func() bool { return !p.Status().Listeners[0].Accepting })
+		proxytest.Eventually(t, "the old one has stopped accepting", func() bool { return !p.Status().Listeners[0].Accepting })
 		if got := askFlow(t, c, "y"); got != "ay" {
 			t.Errorf("after the succession: %q", got)
 		}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // client2 speaks HTTP/2 by prior knowledge.
@@ -48,7 +50,7 @@ func TestHTTP2ManyStreamsOnOneConnection(t *testing.T) {
 		})
 	}
 	all.Wait()
-	eventually(t, "101 requests on 1 connection are counted, none in flight", func() bool {
+	proxytest.Eventually(t, "101 requests on 1 connection are counted, none in flight", func() bool {
 		s := p.Status()
 		return s.Listeners[0].Accepted == 1 && s.Listeners[0].Requests == 101 && s.InFlight == 0
 	})
@@ -164,7 +166,7 @@ func TestHTTP2Drain(t *testing.T) {
 		defer cancel()
 		report <- p.Drain(ctx)
 	}()
-	eventually(t, "the drain has begun", func() bool { return !p.Status().Listeners[0].Accepting })
+	proxytest.Eventually(t, "the drain has begun", func() bool { return !p.Status().Listeners[0].Accepting })
 	close(release)
 	if got := <-answer; got != "ok" {
 		t.Errorf("the request in flight got %q", got)

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // webServer serves with net/http until the test ends.
@@ -70,7 +72,7 @@ func TestHTTPSharesFollowWeightsOnKeptConnections(t *testing.T) {
 	if got["a"] != 40 || got["b"] != 20 {
 		t.Errorf("requests = %v, want a:40 b:20", got)
 	}
-	eventually(t, "60 requests on 1 connection are counted", func() bool {
+	proxytest.Eventually(t, "60 requests on 1 connection are counted", func() bool {
 		l := p.Status().Listeners[0]
 		return l.Accepted == 1 && l.Requests == 60 && l.Failed == 0
 	})
@@ -278,7 +280,7 @@ func TestHTTPKeptConnectionThatDiedIsRetriedOnce(t *testing.T) {
 	// The server closes each connection after one answer without saying so,
 	// at the moment at which the next request is on its way.
 	var served atomic.Int64
-	server := serverOn(t, func(c *net.TCPConn) {
+	server := proxytest.TCP(t, func(c *net.TCPConn) {
 		br := bufio.NewReader(c)
 		if _, err := http.ReadRequest(br); err != nil {
 			return
@@ -307,7 +309,7 @@ func TestHTTPKeptConnectionThatDiedIsRetriedOnce(t *testing.T) {
 
 func TestHTTPResponseCutShortIsSeenByTheClient(t *testing.T) {
 	for _, head := range []string{"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"} {
-		server := serverOn(t, func(c *net.TCPConn) {
+		server := proxytest.TCP(t, func(c *net.TCPConn) {
 			_, _ = http.ReadRequest(bufio.NewReader(c))
 			_, _ = io.WriteString(c, head)
 		})
@@ -326,7 +328,7 @@ func TestHTTPResponseCutShortIsSeenByTheClient(t *testing.T) {
 
 func TestHTTPGarbageFromTheServerIs502(t *testing.T) {
 	for _, answer := range []string{"hello\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na", "HTTP/1.1 200 OK\r\nA\r\n\r\n", ""} {
-		server := serverOn(t, func(c *net.TCPConn) {
+		server := proxytest.TCP(t, func(c *net.TCPConn) {
 			_, _ = http.ReadRequest(bufio.NewReader(c))
 			_, _ = io.WriteString(c, answer)
 		})
@@ -338,7 +340,7 @@ func TestHTTPGarbageFromTheServerIs502(t *testing.T) {
 }
 
 func TestHTTPEarlyAnswerEndsTheConnection(t *testing.T) {
-	server := serverOn(t, func(c *net.TCPConn) {
+	server := proxytest.TCP(t, func(c *net.TCPConn) {
 		_, _ = http.ReadRequest(bufio.NewReader(c))
 		_, _ = io.WriteString(c, "HTTP/1.1 413 No\r\nContent-Length: 3\r\n\r\nbig")
 		_, _ = io.Copy(io.Discard, c)
@@ -374,7 +376,7 @@ func TestHTTPContinue(t *testing.T) {
 }
 
 func TestHTTPWebSocketTunnel(t *testing.T) {
-	server := serverOn(t, func(c *net.TCPConn) {
+	server := proxytest.TCP(t, func(c *net.TCPConn) {
 		br := bufio.NewReader(c)
 		r, err := http.ReadRequest(br)
 		if err != nil || r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Connection") != "Upgrade" {
@@ -401,7 +403,7 @@ func TestHTTPWebSocketTunnel(t *testing.T) {
 	if err != nil || string(b) != want {
 		t.Errorf("tunnel gave %d bytes, %v; want %d", len(b), err, len(want))
 	}
-	eventually(t, "the tunnel is settled", func() bool { st := p.Status(); return st.InFlight == 0 && st.Connections == 0 })
+	proxytest.Eventually(t, "the tunnel is settled", func() bool { st := p.Status(); return st.InFlight == 0 && st.Connections == 0 })
 }
 
 func TestHTTPDrain(t *testing.T) {
@@ -436,7 +438,7 @@ func TestHTTPDrain(t *testing.T) {
 	}
 	report := make(chan DrainReport, 1)
 	go func() { report <- p.FinishDrain(context.Background()) }()
-	eventually(t, "listener closed", func() bool { return !p.Status().Listeners[0].Accepting })
+	proxytest.Eventually(t, "listener closed", func() bool { return !p.Status().Listeners[0].Accepting })
 	close(release)
 	b, err := io.ReadAll(slow)
 	if err != nil || !strings.HasSuffix(string(b), "done") || !strings.Contains(string(b), "Connection: close") {
@@ -515,7 +517,7 @@ func TestHTTPNothingFailsWhileTheConfigurationChanges(t *testing.T) {
 		if err := p.Apply(ctx, next); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "requests go on", func() bool { return done.Load() > before+5 || failed.Load() > 0 })
+		proxytest.Eventually(t, "requests go on", func() bool { return done.Load() > before+5 || failed.Load() > 0 })
 	}
 	cancel()
 	workers.Wait()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/policy/route"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/site"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
@@ -192,7 +193,7 @@ func TestHTTPSRefusesPlainHTTP(t *testing.T) {
 		_ = res.Body.Close()
 		t.Errorf("plain HTTP on a TLS port got %s", res.Status)
 	}
-	eventually(t, "the failed handshake is counted", func() bool { return p.Status().Listeners[0].Handshakes == 1 })
+	proxytest.Eventually(t, "the failed handshake is counted", func() bool { return p.Status().Listeners[0].Handshakes == 1 })
 }
 
 func TestHTTPToHTTPS(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/check"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/policy/sticky"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // threeWithSessions is a configuration of three servers, named a to c, which
@@ -189,7 +190,7 @@ func TestADeadServerHandsItsSessionsOver(t *testing.T) {
 	p := start(t, config)
 	healthy := func(n int) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("%d servers are healthy", n), func() bool { return p.Status().Pools[0].Healthy == n })
+		proxytest.Eventually(t, fmt.Sprintf("%d servers are healthy", n), func() bool { return p.Status().Pools[0].Healthy == n })
 	}
 	healthy(3)
 	clients := visitors(t, 6)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // A loop that hangs owes an answer for as long as it does, and is asked once; the
@@ -16,15 +17,15 @@ func TestALoopThatHangsOwesAnAnswer(t *testing.T) {
 		options.Loops = 2
 		p := startWith(t, options, oneListener(TCP, Server{Name: "a", Address: deadAddress(t), Weight: 1}))
 		p.Beat()
-		eventually(t, "both loops have answered", func() bool { return p.owing() == 0 })
+		proxytest.Eventually(t, "both loops have answered", func() bool { return p.owing() == 0 })
 		hangs, goOn := make(chan struct{}), make(chan struct{})
 		loop := p.http.Loops()[1]
 		loop.Post(func() { close(hangs); <-goOn })
 		<-hangs
-		eventually(t, "a loop owes an answer for 50 ms", func() bool { return p.Beat() >= 50*time.Millisecond })
-		eventually(t, "the other one has answered", func() bool { return p.owing() == 1 })
+		proxytest.Eventually(t, "a loop owes an answer for 50 ms", func() bool { return p.Beat() >= 50*time.Millisecond })
+		proxytest.Eventually(t, "the other one has answered", func() bool { return p.owing() == 1 })
 		close(goOn)
-		eventually(t, "nobody owes one", func() bool { return p.owing() == 0 })
+		proxytest.Eventually(t, "nobody owes one", func() bool { return p.owing() == 0 })
 		if owed := p.Beat(); owed != 0 {
 			t.Errorf("owed %s by a loop that has answered", owed)
 		}
@@ -44,7 +45,7 @@ func (p *Proxy) owing() (n int) {
 // With all loops hanging the kernel still takes connections: only the word that a
 // loop sends proves that it serves.
 func TestAProbeIsNotAnsweredByTheKernel(t *testing.T) {
-	p := startWith(t, Options{Loops: 1}, oneListener(TCP, Server{Name: "a", Address: serverOn(t, naming("a")), Weight: 1}))
+	p := startWith(t, Options{Loops: 1}, oneListener(TCP, Server{Name: "a", Address: proxytest.TCP(t, naming("a")), Weight: 1}))
 	hangs, goOn := make(chan struct{}), make(chan struct{})
 	p.http.Loops()[0].Post(func() { close(hangs); <-goOn })
 	<-hangs
@@ -81,7 +82,7 @@ func TestAProbeIsNotAnsweredByTheKernel(t *testing.T) {
 	if got := ask(t, listening(p)); got != "a" {
 		t.Errorf("got %q", got)
 	}
-	eventually(t, "the client is counted", func() bool { return p.Status().Listeners[0].Accepted == 1 })
+	proxytest.Eventually(t, "the client is counted", func() bool { return p.Status().Listeners[0].Accepted == 1 })
 }
 
 // freePort is an address that can be bound.

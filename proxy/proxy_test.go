@@ -17,23 +17,12 @@ import (
 	"github.com/pharos-lb/pharos/proxy/check"
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // patience is how long a test waits for an event before it fails. Long,
 // because it is spent only by a test that fails.
-const patience = 20 * time.Second
-
-// eventually waits until ok reports true.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain: %s", patience, what)
-		}
-		time.Sleep(2 * time.Millisecond) // between looks; nothing depends on its length
-	}
-}
+const patience = proxytest.Patience
 
 // start runs a proxy with config until the test ends, then checks that it
 // left no descriptor behind.
@@ -68,7 +57,7 @@ func startWith(t *testing.T, opts Options, config Config) *Proxy {
 			return // the first one, which ends last, looks for all
 		}
 		running.Delete(t)
-		eventually(t, "descriptors closed", func() bool { return descriptors(t) <= before })
+		proxytest.Eventually(t, "descriptors closed", func() bool { return descriptors(t) <= before })
 	})
 	if err := p.Apply(t.Context(), config); err != nil {
 		t.Fatal(err)
@@ -93,29 +82,6 @@ func descriptors(t *testing.T) int {
 		}
 	}
 	return n
-}
-
-// serverOn serves each TCP connection with handle until the test ends.
-func serverOn(t *testing.T, handle func(*net.TCPConn)) netip.AddrPort {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer func() { _ = c.Close() }()
-				handle(c.(*net.TCPConn))
-			}()
-		}
-	}()
-	return ln.Addr().(*net.TCPAddr).AddrPort()
 }
 
 // naming answers each connection with a name and closes.
@@ -169,9 +135,9 @@ func ask(t *testing.T, address string) string {
 
 func TestTCPSharesFollowWeights(t *testing.T) {
 	p := start(t, oneListener(TCP,
-		Server{Name: "a", Address: serverOn(t, naming("a")), Weight: 3},
-		Server{Name: "b", Address: serverOn(t, naming("b")), Weight: 1},
-		Server{Name: "c", Address: serverOn(t, naming("c")), Weight: 0},
+		Server{Name: "a", Address: proxytest.TCP(t, naming("a")), Weight: 3},
+		Server{Name: "b", Address: proxytest.TCP(t, naming("b")), Weight: 1},
+		Server{Name: "c", Address: proxytest.TCP(t, naming("c")), Weight: 0},
 	))
 	got := map[string]int{}
 	for range 80 {
@@ -180,7 +146,7 @@ func TestTCPSharesFollowWeights(t *testing.T) {
 	if got["a"] != 60 || got["b"] != 20 || got["c"] != 0 {
 		t.Errorf("connections = %v, want a:60 b:20", got)
 	}
-	eventually(t, "counters settle", func() bool {
+	proxytest.Eventually(t, "counters settle", func() bool {
 		st := p.Status()
 		l := st.Listeners[0]
 		return l.Accepted == 80 && l.Requests == 80 && l.Failed == 0 && l.Connections == 0 && st.InFlight == 0 && st.Pools[0].Servers[0].Connections == 60
@@ -190,7 +156,7 @@ func TestTCPSharesFollowWeights(t *testing.T) {
 func TestTCPDeadServerCostsClientsNothing(t *testing.T) {
 	p := start(t, oneListener(TCP,
 		Server{Name: "dead", Address: deadAddress(t), Weight: 9},
-		Server{Name: "b", Address: serverOn(t, naming("b")), Weight: 1},
+		Server{Name: "b", Address: proxytest.TCP(t, naming("b")), Weight: 1},
 	))
 	for range 20 {
 		if got := ask(t, listening(p)); got != "b" {
@@ -209,11 +175,11 @@ func TestTCPNoServerResetsTheClient(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("connect and read = %v, want connection reset", err)
 	}
-	eventually(t, "failure counted", func() bool { return p.Status().Listeners[0].Failed == 1 })
+	proxytest.Eventually(t, "failure counted", func() bool { return p.Status().Listeners[0].Failed == 1 })
 }
 
 func TestTCPHalfCloseIsHonoured(t *testing.T) {
-	server := serverOn(t, func(c *net.TCPConn) {
+	server := proxytest.TCP(t, func(c *net.TCPConn) {
 		b, _ := io.ReadAll(c) // until the client's half-close
 		_, _ = fmt.Fprintf(c, "got %d bytes", len(b))
 	})
@@ -237,10 +203,10 @@ func TestApplyWithATakenPortChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	config := oneListener(TCP, Server{Name: "a", Address: serverOn(t, naming("a")), Weight: 1})
+	config := oneListener(TCP, Server{Name: "a", Address: proxytest.TCP(t, naming("a")), Weight: 1})
 	p := start(t, config)
 	address := listening(p)
-	next := oneListener(TCP, Server{Name: "b", Address: serverOn(t, naming("b")), Weight: 1})
+	next := oneListener(TCP, Server{Name: "b", Address: proxytest.TCP(t, naming("b")), Weight: 1})
 	next.Listeners = append(next.Listeners,
 		Listener{Name: "free", Addresses: []netip.AddrPort{anyPort}, Protocol: TCP, Pool: "web"},
 		Listener{Name: "second", Addresses: []netip.AddrPort{taken.Addr().(*net.TCPAddr).AddrPort()}, Protocol: TCP, Pool: "web"})
@@ -278,7 +244,7 @@ func TestApplyReportsEveryFault(t *testing.T) {
 }
 
 func TestApplySwapsPoolsAndKeepsConnectionsAndSockets(t *testing.T) {
-	echo := serverOn(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	echo := proxytest.TCP(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
 	fixed := netip.MustParseAddrPort(deadAddress(t).String())
 	config := Config{
 		Listeners: []Listener{{Name: "front", Addresses: []netip.AddrPort{fixed}, Protocol: TCP, Pool: "old"}},
@@ -290,7 +256,7 @@ func TestApplySwapsPoolsAndKeepsConnectionsAndSockets(t *testing.T) {
 	// The listener is renamed and gets another pool: the socket must stay.
 	next := Config{
 		Listeners: []Listener{{Name: "renamed", Addresses: []netip.AddrPort{fixed}, Protocol: TCP, Pool: "new"}},
-		Pools:     []Pool{{Name: "new", Servers: []Server{{Name: "b", Address: serverOn(t, naming("b")), Weight: 1}}}},
+		Pools:     []Pool{{Name: "new", Servers: []Server{{Name: "b", Address: proxytest.TCP(t, naming("b")), Weight: 1}}}},
 	}
 	if err := p.Apply(t.Context(), next); err != nil {
 		t.Fatal(err)
@@ -321,7 +287,7 @@ func roundTrip(t *testing.T, c net.Conn) {
 }
 
 func TestDrainOfTCP(t *testing.T) {
-	echo := serverOn(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
+	echo := proxytest.TCP(t, func(c *net.TCPConn) { _, _ = io.Copy(c, c) })
 	p := start(t, oneListener(TCP, Server{Name: "echo", Address: echo, Weight: 1}))
 	address := listening(p)
 	finishes, stays := dial(t, address), dial(t, address)
@@ -333,7 +299,7 @@ func TestDrainOfTCP(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	report := make(chan DrainReport, 1)
 	go func() { report <- p.FinishDrain(ctx) }()
-	eventually(t, "listener closed", func() bool { return !p.Status().Listeners[0].Accepting })
+	proxytest.Eventually(t, "listener closed", func() bool { return !p.Status().Listeners[0].Accepting })
 	if c, err := net.Dial("tcp", address); err == nil {
 		_ = c.Close()
 		t.Error("a connection was accepted after FinishDrain closed the listener")
@@ -341,7 +307,7 @@ func TestDrainOfTCP(t *testing.T) {
 	roundTrip(t, finishes)
 	_ = finishes.Close()
 	_ = late.Close()
-	eventually(t, "two ended", func() bool { return p.Status().InFlight == 1 })
+	proxytest.Eventually(t, "two ended", func() bool { return p.Status().InFlight == 1 })
 	cancel()
 	if got, want := <-report, (DrainReport{Finished: 1, Cut: 1}); got != want {
 		t.Errorf("report = %+v, want %+v", got, want)
@@ -358,12 +324,12 @@ func TestDrainOfTCP(t *testing.T) {
 
 func TestChecksTakeADeadServerOutAndBack(t *testing.T) {
 	config := oneListener(TCP,
-		Server{Name: "a", Address: serverOn(t, naming("a")), Weight: 1},
+		Server{Name: "a", Address: proxytest.TCP(t, naming("a")), Weight: 1},
 		Server{Name: "b", Address: deadAddress(t), Weight: 1})
 	config.Pools[0].Check = &check.Spec{}
 	config.Pools[0].Health = health.Config{Interval: 10 * time.Millisecond, Fall: 2, Rise: 2}
 	p := start(t, config)
-	eventually(t, "both checked", func() bool {
+	proxytest.Eventually(t, "both checked", func() bool {
 		pool := p.Status().Pools[0]
 		return pool.Checked && pool.Healthy == 1 && pool.Servers[1].Failures >= 2
 	})
@@ -375,7 +341,7 @@ func TestChecksTakeADeadServerOutAndBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = ln.Close() }()
-	eventually(t, "the server rises", func() bool { return p.Status().Pools[0].Healthy == 2 })
+	proxytest.Eventually(t, "the server rises", func() bool { return p.Status().Pools[0].Healthy == 2 })
 	select {
 	case <-p.Changes():
 	default:

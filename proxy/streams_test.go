@@ -18,51 +18,23 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/accesslog"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
-	"github.com/pharos-lb/pharos/proxy/l7/engine/uring"
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 	"github.com/pharos-lb/pharos/proxy/policy/shed"
 	"github.com/pharos-lb/pharos/proxy/proxyproto"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
 // eachEngine runs a test on each engine that works here.
 func eachEngine(t *testing.T, test func(t *testing.T, options Options)) {
-	for _, kind := range []choice.Kind{choice.Epoll, choice.IOUring} {
-		t.Run(string(kind), func(t *testing.T) {
-			var refused *uring.NotAllowedError
-			if _, err := choice.Make(kind); errors.As(err, &refused) {
-				t.Skip(err)
-			}
-			test(t, Options{Engine: kind})
-		})
-	}
+	proxytest.EachEngine(t, func(t *testing.T, kind choice.Kind) { test(t, Options{Engine: kind}) })
 }
 
-// echoing answers with what it reads, until the other side ends.
-func echoing(c *net.TCPConn) { _, _ = io.Copy(c, c) }
-
-// datagramsOn answers each datagram with a name and the datagram, until the
-// test ends.
+// datagramsOn answers each datagram with a name and the datagram.
 func datagramsOn(t *testing.T, name string) netip.AddrPort {
 	t.Helper()
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(anyPort))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	go func() {
-		b := make([]byte, 64<<10)
-		for {
-			n, from, err := c.ReadFromUDPAddrPort(b)
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err == nil {
-				_, _ = c.WriteToUDPAddrPort(append([]byte(name), b[:n]...), from)
-			}
-		}
-	}()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort()
+	at, _ := proxytest.UDP(t, anyPort.String(), name)
+	return at
 }
 
 // flowTo is a client of UDP, which takes answers from the address alone that it
@@ -93,7 +65,7 @@ func askFlow(t *testing.T, c net.Conn, question string) string {
 
 func TestStreamsOnBothEngines(t *testing.T) {
 	eachEngine(t, func(t *testing.T, options Options) {
-		p := startWith(t, options, oneListener(TCP, Server{Name: "a", Address: serverOn(t, func(c *net.TCPConn) {
+		p := startWith(t, options, oneListener(TCP, Server{Name: "a", Address: proxytest.TCP(t, func(c *net.TCPConn) {
 			b, _ := io.ReadAll(c) // until the client's half-close
 			_, _ = fmt.Fprintf(c, "got %d bytes", len(b))
 		}), Weight: 1}))
@@ -111,7 +83,7 @@ func TestStreamsOnBothEngines(t *testing.T) {
 			})
 		}
 		clients.Wait()
-		eventually(t, "all ended", func() bool {
+		proxytest.Eventually(t, "all ended", func() bool {
 			st := p.Status()
 			return st.Connections == 0 && st.Listeners[0].Requests == 20 && st.Listeners[0].Failed == 0 && st.Pools[0].Servers[0].InFlight == 0
 		})
@@ -126,7 +98,7 @@ func tlsServer(t *testing.T, name string) (address netip.AddrPort, certificate [
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serverOn(t, func(c *net.TCPConn) {
+	return proxytest.TCP(t, func(c *net.TCPConn) {
 		s := cryptotls.Server(c, &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}})
 		_, _ = io.WriteString(s, name)
 		_ = s.Close()
@@ -231,7 +203,7 @@ func TestUDPBesideTCPThroughChanges(t *testing.T) {
 		},
 		Pools: []Pool{
 			{Name: "old", Servers: []Server{{Name: "1", Address: datagramsOn(t, "1"), Weight: 1}}},
-			{Name: "tcp", Servers: []Server{{Name: "t", Address: serverOn(t, naming("tcp")), Weight: 1}}},
+			{Name: "tcp", Servers: []Server{{Name: "t", Address: proxytest.TCP(t, naming("tcp")), Weight: 1}}},
 		},
 	}
 	p := start(t, config)
@@ -242,7 +214,7 @@ func TestUDPBesideTCPThroughChanges(t *testing.T) {
 	if got := ask(t, at.String()); got != "tcp" {
 		t.Errorf("by TCP: %q", got)
 	}
-	eventually(t, "one flow is all that there is", func() bool {
+	proxytest.Eventually(t, "one flow is all that there is", func() bool {
 		st := p.Status()
 		return st.InFlight == 1 && st.Listeners[0].Connections == 1 && st.Listeners[0].Accepting && st.Listeners[1].Accepting
 	})
@@ -271,7 +243,7 @@ func TestUDPBesideTCPThroughChanges(t *testing.T) {
 	before := p.Status().Datagrams.Dropped
 	stranger := flowTo(t, at.String())
 	_, _ = io.WriteString(stranger, "x")
-	eventually(t, "the stranger's datagram is dropped", func() bool { return p.Status().Datagrams.Dropped > before })
+	proxytest.Eventually(t, "the stranger's datagram is dropped", func() bool { return p.Status().Datagrams.Dropped > before })
 	if err := p.Apply(t.Context(), next); err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +267,7 @@ func TestUDPIdleFollowsTheConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = io.WriteString(flowTo(t, listening(p)), "x") // something comes, and the new term is seen
-	eventually(t, "both flows ended", func() bool { return p.Status().InFlight == 0 && p.Status().Listeners[0].Requests == 2 })
+	proxytest.Eventually(t, "both flows ended", func() bool { return p.Status().InFlight == 0 && p.Status().Listeners[0].Requests == 2 })
 	if n := p.Status().Listeners[0].Failed; n != 0 {
 		t.Errorf("%d failed", n)
 	}
@@ -312,7 +284,7 @@ func TestUDPDrainWaitsAndCuts(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	report := make(chan DrainReport, 1)
 	go func() { report <- p.FinishDrain(ctx) }()
-	eventually(t, "listener closed", func() bool { return !p.Status().Listeners[0].Accepting })
+	proxytest.Eventually(t, "listener closed", func() bool { return !p.Status().Listeners[0].Accepting })
 	if got := askFlow(t, c, "y"); got != "ay" {
 		t.Errorf("while draining: %q", got)
 	}
@@ -328,7 +300,7 @@ func TestProxyProtocolThroughTCP(t *testing.T) {
 	eachEngine(t, func(t *testing.T, options Options) {
 		for _, version := range []string{"v1", "v2"} {
 			told := make(chan proxyproto.Header, 3)
-			config := oneListener(TCP, Server{Name: "a", Address: serverOn(t, func(c *net.TCPConn) {
+			config := oneListener(TCP, Server{Name: "a", Address: proxytest.TCP(t, func(c *net.TCPConn) {
 				b := make([]byte, 0, 512)
 				for {
 					n, err := c.Read(b[len(b):cap(b)])
@@ -365,7 +337,7 @@ func TestProxyProtocolThroughTCP(t *testing.T) {
 				wantReset(t, "a second connection of one client", listening(p), string(proxyproto.AppendV1(nil, h.Source, h.Destination)))
 			}
 			wantReset(t, "without a header", listening(p), "GET / HTTP/1.1\r\n\r\n")
-			eventually(t, "it is counted", func() bool { return p.Status().Listeners[0].Unintroduced == 1 })
+			proxytest.Eventually(t, "it is counted", func() bool { return p.Status().Listeners[0].Unintroduced == 1 })
 		}
 	})
 }
@@ -391,14 +363,14 @@ func wantReset(t *testing.T, who, address, says string) {
 
 func TestPoolLimitsHoldForTCPAndUDP(t *testing.T) {
 	t.Run("tcp queues", func(t *testing.T) {
-		config := oneListener(TCP, Server{Name: "a", Address: serverOn(t, echoing), Weight: 1})
+		config := oneListener(TCP, Server{Name: "a", Address: proxytest.TCP(t, proxytest.Echo), Weight: 1})
 		config.Pools[0].Limits = shed.Config{MaxInFlight: 1, Queue: 1, QueueTimeout: patience}
 		p := start(t, config)
 		one := dial(t, listening(p))
 		roundTrip(t, one)
 		two := dial(t, listening(p))
 		_, _ = io.WriteString(two, "ping")
-		eventually(t, "the second one waits", func() bool { return p.state.pools["web"].pool.Gate().Waiting() == 1 })
+		proxytest.Eventually(t, "the second one waits", func() bool { return p.state.pools["web"].pool.Gate().Waiting() == 1 })
 		wantReset(t, "the third", listening(p), "")
 		_ = one.Close()
 		b := make([]byte, 4)
@@ -415,8 +387,8 @@ func TestPoolLimitsHoldForTCPAndUDP(t *testing.T) {
 		askFlow(t, one, "x")
 		two := flowTo(t, listening(p))
 		_, _ = io.WriteString(two, "x")
-		eventually(t, "the second flow is refused", func() bool { return p.Status().Listeners[0].Failed == 1 })
-		eventually(t, "the first one ended", func() bool { return p.Status().InFlight == 0 })
+		proxytest.Eventually(t, "the second flow is refused", func() bool { return p.Status().Listeners[0].Failed == 1 })
+		proxytest.Eventually(t, "the first one ended", func() bool { return p.Status().InFlight == 0 })
 		if got := askFlow(t, two, "y"); got != "ay" {
 			t.Errorf("with room, the second one gets %q", got)
 		}
@@ -428,18 +400,18 @@ func TestPoolLimitsHoldForTCPAndUDP(t *testing.T) {
 		askFlow(t, flowTo(t, listening(p)), "x")
 		askFlow(t, flowTo(t, listening(p)), "x")
 		_, _ = io.WriteString(flowTo(t, listening(p)), "x")
-		eventually(t, "the third flow is refused", func() bool { return p.Status().Listeners[0].Failed == 1 })
+		proxytest.Eventually(t, "the third flow is refused", func() bool { return p.Status().Listeners[0].Failed == 1 })
 	})
 }
 
 // A server that is taken out of the configuration keeps what it has.
 func TestRemovedServerKeepsItsConnections(t *testing.T) {
 	eachEngine(t, func(t *testing.T, options Options) {
-		old := Server{Name: "old", Address: serverOn(t, echoing), Weight: 1}
+		old := Server{Name: "old", Address: proxytest.TCP(t, proxytest.Echo), Weight: 1}
 		p := startWith(t, options, oneListener(TCP, old))
 		c := dial(t, listening(p))
 		roundTrip(t, c)
-		next := oneListener(TCP, Server{Name: "new", Address: serverOn(t, naming("new")), Weight: 1})
+		next := oneListener(TCP, Server{Name: "new", Address: proxytest.TCP(t, naming("new")), Weight: 1})
 		for range 3 {
 			if err := p.Apply(t.Context(), next); err != nil {
 				t.Fatal(err)
@@ -491,7 +463,7 @@ func TestStreamsAreLogged(t *testing.T) {
 			var server netip.AddrPort
 			switch protocol {
 			case TCP:
-				server = serverOn(t, naming("tcp"))
+				server = proxytest.TCP(t, naming("tcp"))
 			case UDP:
 				server = datagramsOn(t, "udp")
 			case TLS:
@@ -528,7 +500,7 @@ func TestStreamsAreLogged(t *testing.T) {
 			}
 			want["client"] = client
 			var lines []map[string]any
-			eventually(t, "a line", func() bool { lines = out.lines(t); return len(lines) > 0 })
+			proxytest.Eventually(t, "a line", func() bool { lines = out.lines(t); return len(lines) > 0 })
 			for field, value := range want {
 				if lines[0][field] != value {
 					t.Errorf("%s is %v, want %v", field, lines[0][field], value)

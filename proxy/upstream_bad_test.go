@@ -19,12 +19,13 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/pharos-lb/pharos/proxy/policy/route"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // badServer2 is a server of HTTP/2 that takes requests, and does with each as
 // misbehave says. What the proxy sends is read all the while.
 func badServer2(t *testing.T, settings []http2.Setting, misbehave func(c net.Conn, f *http2.Framer, stream uint32)) netip.AddrPort {
-	return serverOn(t, func(c *net.TCPConn) {
+	return proxytest.TCP(t, func(c *net.TCPConn) {
 		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
 			return
 		}
@@ -210,7 +211,7 @@ func TestBadServersOfHTTP2(t *testing.T) {
 			}
 		}
 		stop()
-		eventually(t, "nothing is in flight", func() bool { return p.Status().InFlight == 0 })
+		proxytest.Eventually(t, "nothing is in flight", func() bool { return p.Status().InFlight == 0 })
 		if overflow.Load() {
 			t.Error("a flood was taken to its end")
 		}
@@ -300,7 +301,7 @@ func TestBadRecordsFromAServer(t *testing.T) {
 		"a FIN within a record": "\x17\x03\x03\x00\x20xxx",
 	}
 	for name, record := range records {
-		address := serverOn(t, func(raw *net.TCPConn) {
+		address := proxytest.TCP(t, func(raw *net.TCPConn) {
 			secure := cryptotls.Server(raw, &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}})
 			if _, err := secure.Read(make([]byte, 1)); err != nil {
 				return
@@ -347,7 +348,7 @@ func TestBadServersOfHTTP1(t *testing.T) {
 		{"switches unasked", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", false, 502, ""},
 	}
 	for _, tt := range tests {
-		address := serverOn(t, func(c *net.TCPConn) {
+		address := proxytest.TCP(t, func(c *net.TCPConn) {
 			b := make([]byte, 4096)
 			for seen := ""; !strings.HasSuffix(seen, "hello"); {
 				n, err := c.Read(b)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/check"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
@@ -50,7 +51,7 @@ func TestChecksFollowThePool(t *testing.T) {
 					p.Health = health.Config{Rise: 1, Fall: 1, Interval: 10 * time.Millisecond, Timeout: time.Second}
 				}, one(address))
 				p := start(t, config)
-				eventually(t, fmt.Sprintf("checked, and healthy: %v", tt.healthy), func() bool {
+				proxytest.Eventually(t, fmt.Sprintf("checked, and healthy: %v", tt.healthy), func() bool {
 					s := p.Status().Pools[0].Servers[0]
 					return !s.LastCheck.IsZero() && s.Healthy == tt.healthy
 				})
@@ -65,11 +66,11 @@ func TestChecksFollowThePool(t *testing.T) {
 		}, one(address))
 		p := start(t, config)
 		healthy := func() bool { return p.Status().Pools[0].Servers[0].Healthy }
-		eventually(t, "unhealthy", func() bool { return p.Status().Pools[0].Checked && !healthy() })
+		proxytest.Eventually(t, "unhealthy", func() bool { return p.Status().Pools[0].Checked && !healthy() })
 		next := config
 		next.Pools = []Pool{config.Pools[0]}
 		next.Pools[0].TLS = webExample(cert.Chain)
 		apply(t, p, next)
-		eventually(t, "healthy", healthy)
+		proxytest.Eventually(t, "healthy", healthy)
 	})
 }

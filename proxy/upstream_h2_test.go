@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // clients are those that the servers of HTTP/2 are tried with.
@@ -72,7 +74,7 @@ func TestHTTP2ToServers(t *testing.T) {
 					if n := made.Load(); n > 8 { // one for each loop, and a few that were made beside
 						t.Errorf("%d connections to the server for 50 requests", n)
 					}
-					eventually(t, "nothing is in flight", func() bool { return p.Status().InFlight == 0 && p.Status().Pools[0].Servers[0].InFlight == 0 })
+					proxytest.Eventually(t, "nothing is in flight", func() bool { return p.Status().InFlight == 0 && p.Status().Pools[0].Servers[0].InFlight == 0 })
 				})
 			}
 		}
@@ -280,7 +282,7 @@ func TestHTTP2ToServersSeveralConnections(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "all requests are with the server", func() bool { return now.Load() == requests })
+		proxytest.Eventually(t, "all requests are with the server", func() bool { return now.Load() == requests })
 		close(release)
 		all.Wait()
 		if made.Load() < requests/limit {
@@ -314,7 +316,7 @@ func TestHTTP2ToServersSlowClient(t *testing.T) {
 			_, _ = io.WriteString(c, "GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
 		}
 		last, same := int64(0), 0
-		eventually(t, "the server is held back", func() bool {
+		proxytest.Eventually(t, "the server is held back", func() bool {
 			n := sent.Load()
 			if same++; n != last || n == 0 {
 				last, same = n, 0

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/proxyproto"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // behindHeader serves connections that begin with a PROXY header; each answer
 // says what that said.
 func behindHeader(t *testing.T, terms *cryptotls.Config) netip.AddrPort {
-	return serverOn(t, func(raw *net.TCPConn) {
+	return proxytest.TCP(t, func(raw *net.TCPConn) {
 		var head []byte
 		var h proxyproto.Header
 		for {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pharos-lb/pharos/proxy/policy/health"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
@@ -105,12 +106,12 @@ func TestTLSToServersThatFails(t *testing.T) {
 		mutual12, mutual12CA := secureServer(t, named("a"), func(s *httptest.Server) {
 			s.TLS.ClientAuth, s.TLS.ClientCAs, s.TLS.MaxVersion = cryptotls.RequireAndVerifyClientCert, x509.NewCertPool(), cryptotls.VersionTLS12
 		})
-		garbage := serverOn(t, func(c *net.TCPConn) {
+		garbage := proxytest.TCP(t, func(c *net.TCPConn) {
 			_, _ = c.Read(make([]byte, 1))
 			_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
 		})
-		gone := serverOn(t, func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) })
-		silent := serverOn(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
+		gone := proxytest.TCP(t, func(c *net.TCPConn) { _, _ = c.Read(make([]byte, 1)) })
+		silent := proxytest.TCP(t, func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
 		other := selfSigned(t, "other", "web.example", year).Chain
 		wrong := &tls.ClientConfig{ServerName: "other.example", CA: ca}
 		tests := []struct {
@@ -153,7 +154,7 @@ func TestTLSToServersThatFails(t *testing.T) {
 					if tt.word == "tls-alert" {
 						return // of TLS 1.3, it may come with the reset of what we sent
 					}
-					eventually(t, "the server's failures count", func() bool { return !p.Status().Pools[0].Servers[0].Healthy })
+					proxytest.Eventually(t, "the server's failures count", func() bool { return !p.Status().Pools[0].Servers[0].Healthy })
 				})
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // The client and the server are of this process: what they cost is counted,
@@ -17,7 +18,7 @@ func benchOnEngines(b *testing.B, bench func(b *testing.B, address string)) {
 			if _, err := choice.Make(kind); err != nil {
 				b.Skip(err)
 			}
-			_, _, address := serve(b, kind, patience, echo(b))
+			_, _, address := serve(b, kind, patience, proxytest.TCP(b, proxytest.Echo))
 			b.ReportAllocs()
 			bench(b, address)
 		})

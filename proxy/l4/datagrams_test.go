@@ -17,6 +17,7 @@ import (
 
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/site"
 )
 
@@ -90,29 +91,6 @@ func (b *udpBench) client(at string) *net.UDPConn {
 	return c.(*net.UDPConn)
 }
 
-// udpServer answers each datagram with its name and the datagram.
-func udpServer(t *testing.T, at, name string) (netip.AddrPort, *net.UDPConn) {
-	t.Helper()
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(at)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	go func() {
-		b := make([]byte, 64<<10)
-		for {
-			n, from, err := c.ReadFromUDPAddrPort(b)
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err == nil {
-				_, _ = c.WriteToUDPAddrPort(append([]byte(name), b[:n]...), from)
-			}
-		}
-	}()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort(), c
-}
-
 func exchange(t *testing.T, c *net.UDPConn, question string) string {
 	t.Helper()
 	if _, err := c.Write([]byte(question)); err != nil {
@@ -124,15 +102,6 @@ func exchange(t *testing.T, c *net.UDPConn, question string) string {
 		t.Fatalf("waiting for the answer to %.20q: %v", question, err)
 	}
 	return string(b[:n])
-}
-
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain: %s", patience, what)
-		}
-	}
 }
 
 // Answers come from the address that was asked, whichever the socket is bound
@@ -147,7 +116,7 @@ func TestUDPAnswersFromTheAddressAsked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newUDPBench(t, row.bind, patience, DefaultFlows, netip.AddrPort{})
-			server, _ := udpServer(t, row.server, "a")
+			server, _ := proxytest.UDP(t, row.server, "a")
 			b.l.SetSite(udpSite(newPool("p", server), patience))
 			c := b.client(row.ask)
 			for _, question := range []string{"question", "", "another"} {
@@ -162,14 +131,14 @@ func TestUDPAnswersFromTheAddressAsked(t *testing.T) {
 			if n := b.l.Accepted.Load(); n != 1 {
 				t.Errorf("%d flows, want 1", n)
 			}
-			until(t, "eight datagrams counted as passed on", func() bool { return b.d.Forwarded.Load() == 8 })
+			proxytest.Eventually(t, "eight datagrams counted as passed on", func() bool { return b.d.Forwarded.Load() == 8 })
 		})
 	}
 }
 
 func TestUDPClientsAreKeptApart(t *testing.T) {
-	one, _ := udpServer(t, "127.0.0.1:0", "1")
-	two, _ := udpServer(t, "127.0.0.1:0", "2")
+	one, _ := proxytest.UDP(t, "127.0.0.1:0", "1")
+	two, _ := proxytest.UDP(t, "127.0.0.1:0", "2")
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, one, two)
 	got := map[string]int{}
 	for i := range 20 {
@@ -192,10 +161,10 @@ func TestUDPClientsAreKeptApart(t *testing.T) {
 }
 
 func TestUDPIdleFlowEnds(t *testing.T) {
-	server, _ := udpServer(t, "127.0.0.1:0", "a")
+	server, _ := proxytest.UDP(t, "127.0.0.1:0", "a")
 	b := newUDPBench(t, "127.0.0.1:0", 20*time.Millisecond, DefaultFlows, server)
 	_, _ = b.client("127.0.0.1").Write([]byte("x"))
-	until(t, "the end of the flow", func() bool { return b.l.Requests.Load() == 1 && b.d.Open() == 0 })
+	proxytest.Eventually(t, "the end of the flow", func() bool { return b.l.Requests.Load() == 1 && b.d.Open() == 0 })
 	if b.l.Requests.Load() != 1 || b.l.Failed.Load() != 0 {
 		t.Errorf("%d ended, %d failed; want 1 and none", b.l.Requests.Load(), b.l.Failed.Load())
 	}
@@ -205,7 +174,7 @@ func TestUDPIdleFlowEnds(t *testing.T) {
 }
 
 func TestUDPLongestIdleFlowMakesRoom(t *testing.T) {
-	server, _ := udpServer(t, "127.0.0.1:0", "a")
+	server, _ := proxytest.UDP(t, "127.0.0.1:0", "a")
 	b := newUDPBench(t, "127.0.0.1:0", patience, 2, server)
 	one, two, three := b.client("127.0.0.1"), b.client("127.0.0.1"), b.client("127.0.0.1")
 	exchange(t, one, "x")
@@ -223,9 +192,9 @@ func TestUDPLongestIdleFlowMakesRoom(t *testing.T) {
 
 // A port where nobody listens answers by ICMP: the flow moves on.
 func TestUDPRefusedFlowMovesToTheNextServer(t *testing.T) {
-	dead, conn := udpServer(t, "127.0.0.1:0", "dead")
+	dead, conn := proxytest.UDP(t, "127.0.0.1:0", "dead")
 	_ = conn.Close()
-	alive, _ := udpServer(t, "127.0.0.1:0", "alive")
+	alive, _ := proxytest.UDP(t, "127.0.0.1:0", "alive")
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, dead, alive)
 	for range 2 { // one of them begins at the dead one
 		c := b.client("127.0.0.1")
@@ -258,7 +227,7 @@ func TestUDPRefusedFlowMovesToTheNextServer(t *testing.T) {
 func TestUDPWithoutAServerDrops(t *testing.T) {
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows)
 	_, _ = b.client("127.0.0.1").Write([]byte("x"))
-	until(t, "the drop", func() bool { return b.d.Dropped.Load() == 1 })
+	proxytest.Eventually(t, "the drop", func() bool { return b.d.Dropped.Load() == 1 })
 	if b.l.Failed.Load() != 1 || b.d.Open() != 0 {
 		t.Errorf("%d failed, %d open; want 1 and none", b.l.Failed.Load(), b.d.Open())
 	}
@@ -266,7 +235,7 @@ func TestUDPWithoutAServerDrops(t *testing.T) {
 
 // A drain leaves the flows that there are, and takes no others.
 func TestUDPDrain(t *testing.T) {
-	server, _ := udpServer(t, "127.0.0.1:0", "a")
+	server, _ := proxytest.UDP(t, "127.0.0.1:0", "a")
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, server)
 	old := b.client("127.0.0.1")
 	exchange(t, old, "x")
@@ -277,7 +246,7 @@ func TestUDPDrain(t *testing.T) {
 		t.Errorf("answer %q while draining", got)
 	}
 	_, _ = b.client("127.0.0.1").Write([]byte("x"))
-	until(t, "the drop", func() bool { return b.d.Dropped.Load() == 1 })
+	proxytest.Eventually(t, "the drop", func() bool { return b.d.Dropped.Load() == 1 })
 	if n := b.d.OpenSince(began); n != 1 {
 		t.Errorf("%d flows are from before, want 1", n)
 	}
@@ -293,8 +262,8 @@ func TestUDPDrain(t *testing.T) {
 // A listener that is replaced hands its socket over: flows live on, and those
 // that begin are the new one's.
 func TestUDPSocketChangesHands(t *testing.T) {
-	one, _ := udpServer(t, "127.0.0.1:0", "1")
-	two, _ := udpServer(t, "127.0.0.1:0", "2")
+	one, _ := proxytest.UDP(t, "127.0.0.1:0", "1")
+	two, _ := proxytest.UDP(t, "127.0.0.1:0", "2")
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, one)
 	old := b.client("127.0.0.1")
 	exchange(t, old, "x")
@@ -316,7 +285,7 @@ func TestUDPSocketChangesHands(t *testing.T) {
 
 // An address that was removed and comes back while flows live on is not taken.
 func TestUDPAddressComesBackWhileFlowsLiveOn(t *testing.T) {
-	server, _ := udpServer(t, "127.0.0.1:0", "a")
+	server, _ := proxytest.UDP(t, "127.0.0.1:0", "a")
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, server)
 	old := b.client("127.0.0.1")
 	exchange(t, old, "x")
@@ -381,10 +350,10 @@ func TestUDPMemoryOfAFlow(t *testing.T) {
 		_, _ = c.Write([]byte("x"))
 		_ = c.Close()
 		if batch[i%len(batch)] = i; i%len(batch) == 0 {
-			until(t, "the flows", func() bool { return b.d.Open() >= i })
+			proxytest.Eventually(t, "the flows", func() bool { return b.d.Open() >= i })
 		}
 	}
-	until(t, "all flows", func() bool { return b.d.Open() == flows })
+	proxytest.Eventually(t, "all flows", func() bool { return b.d.Open() == flows })
 	runtime.GC()
 	each := (resident(t) - before) / flows
 	t.Logf("%d bytes for each flow", each)

@@ -11,13 +11,14 @@ import (
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // What ICMP says of a server counts against it.
 func TestUDPRefusalsTakeAServerOut(t *testing.T) {
-	dead, conn := udpServer(t, "127.0.0.1:0", "dead")
+	dead, conn := proxytest.UDP(t, "127.0.0.1:0", "dead")
 	_ = conn.Close()
-	alive, _ := udpServer(t, "127.0.0.1:0", "alive")
+	alive, _ := proxytest.UDP(t, "127.0.0.1:0", "alive")
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, dead, alive)
 	p := b.l.Site().Pool
 	p.Update(pool.Spec{FailOpen: true, Health: health.Config{MaxFails: 1, FailTimeout: time.Hour}, Servers: []pool.ServerSpec{
@@ -25,12 +26,12 @@ func TestUDPRefusalsTakeAServerOut(t *testing.T) {
 	}})
 	for range 2 { // one of them begins at the dead one
 		c := b.client("127.0.0.1")
-		until(t, "the flow is at the living server", func() bool {
+		proxytest.Eventually(t, "the flow is at the living server", func() bool {
 			_, _ = c.Write([]byte("x"))
 			return p.Members()[0].InFlight.Load() == 0 && p.Members()[1].InFlight.Load() == int64(b.d.Open())
 		})
 	}
-	until(t, "the dead server is out", func() bool { return !p.Members()[0].Health().Healthy })
+	proxytest.Eventually(t, "the dead server is out", func() bool { return !p.Members()[0].Health().Healthy })
 	if !p.Members()[1].Health().Healthy {
 		t.Error("the living one is out, too")
 	}
@@ -39,8 +40,8 @@ func TestUDPRefusalsTakeAServerOut(t *testing.T) {
 // A client that keeps on sending must not be lost to a server that checks have
 // found dead, and of which no ICMP tells.
 func TestUDPFlowLeavesAServerThatChecksFoundDead(t *testing.T) {
-	one, _ := udpServer(t, "127.0.0.1:0", "1")
-	two, _ := udpServer(t, "127.0.0.1:0", "2")
+	one, _ := proxytest.UDP(t, "127.0.0.1:0", "1")
+	two, _ := proxytest.UDP(t, "127.0.0.1:0", "2")
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, one, two)
 	b.d.lookEvery = 0
 	p := b.l.Site().Pool
@@ -92,8 +93,8 @@ func TestUDPFlowLeavesAServerThatChecksFoundDead(t *testing.T) {
 // Two processes have one socket: what clients send is the other one's once this
 // one has yielded, and what servers still answer gets through.
 func TestUDPYield(t *testing.T) {
-	one, _ := udpServer(t, "127.0.0.1:0", "1")
-	two, _ := udpServer(t, "127.0.0.1:0", "2")
+	one, _ := proxytest.UDP(t, "127.0.0.1:0", "1")
+	two, _ := proxytest.UDP(t, "127.0.0.1:0", "2")
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, one)
 	c := b.client("127.0.0.1")
 	exchange(t, c, "x")

@@ -15,25 +15,12 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7"
 	"github.com/pharos-lb/pharos/proxy/l7/engine"
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
-	"github.com/pharos-lb/pharos/proxy/l7/engine/uring"
 	"github.com/pharos-lb/pharos/proxy/listener"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/site"
 )
 
-const patience = 20 * time.Second
-
-// onEngines runs a test on each engine that works here.
-func onEngines(t *testing.T, test func(t *testing.T, kind choice.Kind)) {
-	for _, kind := range []choice.Kind{choice.Epoll, choice.IOUring} {
-		t.Run(string(kind), func(t *testing.T) {
-			var refused *uring.NotAllowedError
-			if _, err := choice.Make(kind); errors.As(err, &refused) {
-				t.Skip(err)
-			}
-			test(t, kind)
-		})
-	}
-}
+const patience = proxytest.Patience
 
 func serve(t testing.TB, kind choice.Kind, idle time.Duration, server netip.AddrPort) (f *Forwarder, l *listener.Listener, address string) {
 	t.Helper()
@@ -76,32 +63,10 @@ func serve(t testing.TB, kind choice.Kind, idle time.Duration, server netip.Addr
 	return f, l, s.Address().String()
 }
 
-func echo(t testing.TB) netip.AddrPort {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.Copy(c, c)
-				_ = c.Close()
-			}()
-		}
-	}()
-	return ln.Addr().(*net.TCPAddr).AddrPort()
-}
-
-func TestIdleConnectionIsCut(t *testing.T) { onEngines(t, testIdleConnectionIsCut) }
+func TestIdleConnectionIsCut(t *testing.T) { proxytest.EachEngine(t, testIdleConnectionIsCut) }
 
 func testIdleConnectionIsCut(t *testing.T, kind choice.Kind) {
-	_, l, address := serve(t, kind, 50*time.Millisecond, echo(t))
+	_, l, address := serve(t, kind, 50*time.Millisecond, proxytest.TCP(t, proxytest.Echo))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -111,19 +76,16 @@ func testIdleConnectionIsCut(t *testing.T, kind choice.Kind) {
 	if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("an idle connection reads %v, want a reset", err)
 	}
-	for deadline := time.Now().Add(patience); l.Requests.Load() == 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("the end of the connection was not counted")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	proxytest.Eventually(t, "the end of the connection counted", func() bool { return l.Requests.Load() > 0 })
 	if l.Failed.Load() != 1 {
 		t.Errorf("%d failed, want 1", l.Failed.Load())
 	}
 }
 
 // One direction moves, the other is silent: that is not idle.
-func TestOneWayTrafficKeepsAConnection(t *testing.T) { onEngines(t, testOneWayTrafficKeepsAConnection) }
+func TestOneWayTrafficKeepsAConnection(t *testing.T) {
+	proxytest.EachEngine(t, testOneWayTrafficKeepsAConnection)
+}
 
 func testOneWayTrafficKeepsAConnection(t *testing.T, kind choice.Kind) {
 	const idle = 300 * time.Millisecond
@@ -160,10 +122,10 @@ func testOneWayTrafficKeepsAConnection(t *testing.T, kind choice.Kind) {
 
 // Enough to be spliced, both ways at once, with a slow reader, and a half-close
 // at the end of each.
-func TestBulkArrivesWhole(t *testing.T) { onEngines(t, testBulkArrivesWhole) }
+func TestBulkArrivesWhole(t *testing.T) { proxytest.EachEngine(t, testBulkArrivesWhole) }
 
 func testBulkArrivesWhole(t *testing.T, kind choice.Kind) {
-	_, l, address := serve(t, kind, patience, echo(t))
+	_, l, address := serve(t, kind, patience, proxytest.TCP(t, proxytest.Echo))
 	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -189,12 +151,7 @@ func testBulkArrivesWhole(t *testing.T, kind choice.Kind) {
 	if err := <-wrote; err != nil {
 		t.Error(err)
 	}
-	for deadline := time.Now().Add(patience); l.Open.Load() > 0; {
-		if time.Now().After(deadline) {
-			t.Fatal("the connection did not end")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	proxytest.Eventually(t, "the connection ended", func() bool { return l.Open.Load() == 0 })
 	if l.Failed.Load() != 0 {
 		t.Errorf("%d failed, want none", l.Failed.Load())
 	}
@@ -202,7 +159,9 @@ func testBulkArrivesWhole(t *testing.T, kind choice.Kind) {
 
 // A server that breaks off in the middle of a stream that is spliced: the
 // client must see a reset, not an end.
-func TestResetOfABulkStreamIsAReset(t *testing.T) { onEngines(t, testResetOfABulkStreamIsAReset) }
+func TestResetOfABulkStreamIsAReset(t *testing.T) {
+	proxytest.EachEngine(t, testResetOfABulkStreamIsAReset)
+}
 
 func testResetOfABulkStreamIsAReset(t *testing.T, kind choice.Kind) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

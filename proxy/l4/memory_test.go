@@ -11,12 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // Idle connections, 10,000 or as many as there are descriptors for, cost at most
 // 8 KiB each, of this process. The other ends are bare descriptors, which cost
 // it next to nothing.
-func TestMemoryOfAnIdleConnection(t *testing.T) { onEngines(t, testMemoryOfAnIdleConnection) }
+func TestMemoryOfAnIdleConnection(t *testing.T) {
+	proxytest.EachEngine(t, testMemoryOfAnIdleConnection)
+}
 
 func testMemoryOfAnIdleConnection(t *testing.T, kind choice.Kind) {
 	var limit syscall.Rlimit

@@ -20,6 +20,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
 	"github.com/pharos-lb/pharos/proxy/pool"
 	"github.com/pharos-lb/pharos/proxy/proxyproto"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 	"github.com/pharos-lb/pharos/proxy/tls"
 )
 
@@ -41,49 +42,35 @@ func tlsEcho(t *testing.T, told chan<- string) (netip.AddrPort, []byte) {
 		t.Fatal(err)
 	}
 	config := &cryptotls.Config{Certificates: []cryptotls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
+	at := proxytest.TCP(t, func(c *net.TCPConn) {
+		var head []byte
+		for one := make([]byte, 1); ; {
+			if _, err := c.Read(one); err != nil {
 				return
 			}
-			go func() {
-				defer func() { _ = c.Close() }()
-				var head []byte
-				for one := make([]byte, 1); ; {
-					if _, err := c.Read(one); err != nil {
-						return
-					}
-					head = append(head, one[0])
-					h, n, err := proxyproto.Parse(head)
-					if err != nil {
-						told <- err.Error()
-						return
-					}
-					if n > 0 {
-						head = []byte(h.Source.Addr().String())
-						break
-					}
-				}
-				s := cryptotls.Server(c, config)
-				if s.Handshake() != nil {
-					return
-				}
-				told <- fmt.Sprint(string(head), " ", s.ConnectionState().DidResume, " ", s.ConnectionState().NegotiatedProtocol)
-				_, _ = io.Copy(s, s)
-				_ = s.CloseWrite()
-			}()
+			head = append(head, one[0])
+			h, n, err := proxyproto.Parse(head)
+			if err != nil {
+				told <- err.Error()
+				return
+			}
+			if n > 0 {
+				head = []byte(h.Source.Addr().String())
+				break
+			}
 		}
-	}()
-	return ln.Addr().(*net.TCPAddr).AddrPort(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		s := cryptotls.Server(c, config)
+		if s.Handshake() != nil {
+			return
+		}
+		told <- fmt.Sprint(string(head), " ", s.ConnectionState().DidResume, " ", s.ConnectionState().NegotiatedProtocol)
+		_, _ = io.Copy(s, s)
+		_ = s.CloseWrite()
+	})
+	return at, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-func TestTLSToServers(t *testing.T) { onEngines(t, testTLSToServers) }
+func TestTLSToServers(t *testing.T) { proxytest.EachEngine(t, testTLSToServers) }
 
 func testTLSToServers(t *testing.T, kind choice.Kind) {
 	told := make(chan string, 10)

@@ -11,6 +11,7 @@ import (
 	"github.com/pharos-lb/pharos/proxy/l7/engine/choice"
 	"github.com/pharos-lb/pharos/proxy/policy/health"
 	"github.com/pharos-lb/pharos/proxy/pool"
+	"github.com/pharos-lb/pharos/proxy/proxytest"
 )
 
 // trying gives p servers that failures take out at once, and for a moment; two
@@ -35,7 +36,7 @@ func TestTCPServerIsBackWhileItsConnectionLasts(t *testing.T) {
 	_ = ln.Close()
 	_, l, front := serve(t, choice.Epoll, patience, address)
 	p := l.Site().Pool
-	trying(t, p, pool.ServerSpec{Name: "a", Address: address, Weight: 1}, pool.ServerSpec{Name: "b", Address: echo(t), Weight: 1})
+	trying(t, p, pool.ServerSpec{Name: "a", Address: address, Weight: 1}, pool.ServerSpec{Name: "b", Address: proxytest.TCP(t, proxytest.Echo), Weight: 1})
 	connect := func() {
 		c, err := net.Dial("tcp", front)
 		if err != nil {
@@ -50,7 +51,7 @@ func TestTCPServerIsBackWhileItsConnectionLasts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "the dead server is out", func() bool { connect(); return !p.Members()[0].Health().Healthy })
+	proxytest.Eventually(t, "the dead server is out", func() bool { connect(); return !p.Members()[0].Health().Healthy })
 	if ln, err = net.Listen("tcp", address.String()); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func TestTCPServerIsBackWhileItsConnectionLasts(t *testing.T) {
 			}()
 		}
 	}()
-	until(t, "it is back", func() bool { connect(); return p.Members()[0].Health().Healthy })
+	proxytest.Eventually(t, "it is back", func() bool { connect(); return p.Members()[0].Health().Healthy })
 	if n := l.Requests.Load(); n != 0 {
 		t.Errorf("%d connections have ended, and it was to be back before", n)
 	}
@@ -75,18 +76,18 @@ func TestTCPServerIsBackWhileItsConnectionLasts(t *testing.T) {
 
 // A flow tells by its first answer.
 func TestUDPServerIsBackWhileItsFlowLasts(t *testing.T) {
-	dead, conn := udpServer(t, "127.0.0.1:0", "a")
+	dead, conn := proxytest.UDP(t, "127.0.0.1:0", "a")
 	_ = conn.Close()
-	alive, _ := udpServer(t, "127.0.0.1:0", "b")
+	alive, _ := proxytest.UDP(t, "127.0.0.1:0", "b")
 	b := newUDPBench(t, "127.0.0.1:0", patience, DefaultFlows, dead, alive)
 	p := b.l.Site().Pool
 	trying(t, p, pool.ServerSpec{Name: "a", Address: dead, Weight: 1}, pool.ServerSpec{Name: "b", Address: alive, Weight: 1})
-	until(t, "the dead server is out", func() bool {
+	proxytest.Eventually(t, "the dead server is out", func() bool {
 		_, _ = b.client("127.0.0.1").Write([]byte("x"))
 		return !p.Members()[0].Health().Healthy
 	})
-	udpServer(t, dead.String(), "a")
-	until(t, "it is back", func() bool {
+	proxytest.UDP(t, dead.String(), "a")
+	proxytest.Eventually(t, "it is back", func() bool {
 		_, _ = b.client("127.0.0.1").Write([]byte("x"))
 		return p.Members()[0].Health().Healthy
 	})
