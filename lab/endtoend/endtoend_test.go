@@ -309,7 +309,7 @@ func (s *site) showLogs() {
 			s.t.Logf("%s: data race:%s", n.Name, race)
 		}
 		lines := strings.Split(text, "\n")
-		s.t.Logf("the end of %s's log:\n%s", n.Name, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+		s.t.Logf("the end of %s's log:\n%s", n.Name, strings.Join(lines[max(0, len(lines)-100):], "\n"))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,7 @@ const (
 // router's routes do not change.
 func TestUpgradesUnderLoad(t *testing.T) {
 	s := bringUp(t, "upgrades", false)
+	s.withoutBFD()
 	s.awaitNextHops(hop1, hop2, hop3)
 	routes := s.watchRoutes()
 	held := s.hold(6)
@@ -86,6 +88,25 @@ func TestUpgradesUnderLoad(t *testing.T) {
 		}
 	}
 	s.upgradesThatFail(t)
+}
+
+// withoutBFD takes BFD out of the configuration: a machine that stands still for a
+// detection time loses routes, and with them connections, whatever is upgraded.
+func (s *site) withoutBFD() {
+	s.t.Helper()
+	doc := s.clusterYAML("", "")
+	b, err := os.ReadFile(doc)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	text := regexp.MustCompile(` bfd: \{[^}]*\},`).ReplaceAllString(string(b), "")
+	if text == string(b) {
+		s.t.Fatal("the lab's configuration has no BFD")
+	}
+	if err := os.WriteFile(s.lab.ClusterFile(), []byte(text), 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	s.must("n1", "pharos", "apply", "--wait", "-f", s.lab.ClusterFile())
 }
 
 // upgradesThatFail: the node carries on, and says why.

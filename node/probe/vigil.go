@@ -25,6 +25,9 @@ const (
 	// overslept is how late the end of a probe's time may be noticed at most:
 	// beyond, this process did not get the processor, and cannot tell.
 	overslept = 50 * time.Millisecond
+	// starved is the share of a probe's time in which an event loop waited for a
+	// processor, from which on the loop is not to blame.
+	starved = 0.3
 )
 
 // Config is what a vigil looks after.
@@ -34,6 +37,9 @@ type Config struct {
 	// Beat asks the event loops for an answer, and tells how long the slowest has
 	// owed its; nil: there are none.
 	Beat func() time.Duration
+	// Waited appends how long each event loop has been ready to run and waited for
+	// a processor since it began; nil: it is not known.
+	Waited func(into []time.Duration) []time.Duration
 	// Dir is a directory on the disk that the node needs; empty: none.
 	Dir    string
 	Logger *slog.Logger
@@ -44,6 +50,8 @@ type Vigil struct {
 	config  Config
 	ask     func(context.Context, *asker) error
 	changes chan struct{}
+
+	waits waits
 
 	mu      sync.Mutex
 	state   State
@@ -57,7 +65,7 @@ func New(c Config) *Vigil {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Vigil{config: c, ask: func(ctx context.Context, a *asker) error { return a.ask(ctx) }, changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), targets: map[Key]Target{}}
+	return &Vigil{config: c, waits: waits{read: c.Waited}, ask: func(ctx context.Context, a *asker) error { return a.ask(ctx) }, changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), targets: map[Key]Target{}}
 }
 
 // Follow has exactly these probed. What is known of those that stay as they are
@@ -128,9 +136,7 @@ func (v *Vigil) alter(f func(*State) (matters bool)) {
 func (v *Vigil) Run(ctx context.Context) error {
 	var group sync.WaitGroup
 	defer group.Wait()
-	if v.config.Beat != nil {
-		group.Go(func() { every(ctx, beatEvery, v.beat) })
-	}
+	group.Go(func() { every(ctx, beatEvery, v.beat) })
 	group.Go(func() { every(ctx, lookEvery, v.look) })
 	rounds := make(map[Key]round)
 	defer func() {
@@ -230,7 +236,8 @@ func (v *Vigil) one(ctx context.Context, a *asker) (pace time.Duration) {
 	defer cancel()
 	answered := make(chan error, 1)
 	go func() { answered <- v.ask(askCtx, a) }()
-	due := time.Now().Add(t.Timeout)
+	began := time.Now()
+	due := began.Add(t.Timeout)
 	timer := time.NewTimer(t.Timeout)
 	defer timer.Stop()
 	inTime := true
@@ -249,8 +256,9 @@ func (v *Vigil) one(ctx context.Context, a *asker) (pace time.Duration) {
 			if ctx.Err() != nil {
 				continue
 			}
-			pace = v.note(t, Outcome{Err: fmt.Errorf("no answer within %s", t.Timeout), Late: now.Sub(due) > overslept})
-			due = now.Add(pace)
+			late := now.Sub(due) > overslept || float64(v.waits.since(began)) >= starved*float64(now.Sub(began))
+			pace = v.note(t, Outcome{Err: fmt.Errorf("no answer within %s", t.Timeout), Late: late})
+			began, due = now, now.Add(pace)
 			timer.Reset(pace)
 		}
 	}
@@ -282,6 +290,10 @@ func (v *Vigil) note(t Target, o Outcome) (pace time.Duration) {
 
 // beat looks after the event loops.
 func (v *Vigil) beat() {
+	v.waits.note()
+	if v.config.Beat == nil {
+		return
+	}
 	owed := v.config.Beat()
 	if owed < beatLimit {
 		owed = 0

@@ -76,6 +76,37 @@ func TestAListenerThatHangsFallsAfterThreeIntervals(t *testing.T) {
 	})
 }
 
+// Loops that wait for a processor are not to blame, and one that does not answer
+// though it has one is.
+func TestALoopThatIsStarvedDoesNotFall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const starvesFor = 4 * time.Second
+		var hanging atomic.Bool
+		began := time.Now()
+		v := watch(t, Config{Waited: func(into []time.Duration) []time.Duration {
+			return append(into, 0, min(time.Since(began), starvesFor)*2/5)
+		}}, func(ctx context.Context, a *asker) error {
+			if hanging.Load() {
+				return hang(ctx, a)
+			}
+			return nil
+		})
+		v.Follow([]Target{target})
+		time.Sleep(time.Second)
+		hanging.Store(true)
+		time.Sleep(starvesFor - time.Since(began))
+		synctest.Wait()
+		if s := v.State().Targets[target.Key]; !s.Proven || s.Fallen {
+			t.Fatalf("while the loops wait for two fifths of the time: %+v", s)
+		}
+		time.Sleep(5 * target.Interval)
+		synctest.Wait()
+		if s := v.State().Targets[target.Key]; s.Proven || !s.Fallen {
+			t.Fatalf("once they do not: %+v", s)
+		}
+	})
+}
+
 func TestProbesComeAtTheirIntervalAndRecoveryIsOnePass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var failing atomic.Bool
