@@ -375,7 +375,9 @@ func (s *session) next() {
 	}
 	s.phase = awaitHead
 	s.x.request, s.x.again = reclaim(s.x.request), reclaim(s.x.again)
-	if (s.clientEOF || s.l.Closing()) && len(s.in) == 0 && !s.advancing {
+	// A listener that has begun to close since the head was sent changes nothing:
+	// the client was told that the connection stays, and may be using it.
+	if s.clientEOF && len(s.in) == 0 && !s.advancing {
 		s.conn.Close()
 		s.leave()
 		return

@@ -384,6 +384,37 @@ func TestClosingListenerSendsClientsAway(t *testing.T) {
 	r.settled(t)
 }
 
+// A response whose head has gone before the listener began to close has promised
+// that the connection stays: the next request, which may be on its way, is
+// answered, and sends the client away.
+func TestClosingListenerKeepsWhatAHeadHasPromised(t *testing.T) {
+	r := newRig()
+	c := r.client()
+	c.Write(get)
+	r.loop.Run()
+	half := len(reply) - 1
+	r.server(t, 0).Write(reply[:half])
+	r.loop.Run()
+	if got := c.Read(); !strings.HasPrefix(got, "HTTP/1.1 200") || strings.Contains(got, "Connection: close") {
+		t.Fatalf("the head is %q", got)
+	}
+	r.l.SetClosing(true)
+	r.server(t, 0).Write(reply[half:])
+	r.loop.Run()
+	if c.EOF || c.Reset {
+		t.Fatal("the connection was closed after a response that promised it would stay")
+	}
+	c.Read()
+	c.Write(get)
+	r.loop.Run()
+	r.servers[len(r.servers)-1].Write(reply)
+	r.loop.Run()
+	if got := c.Read(); !strings.Contains(got, "Connection: close") || !strings.HasSuffix(got, "ok") || !c.EOF {
+		t.Errorf("the next answer %q, closed %v", got, c.EOF)
+	}
+	r.settled(t)
+}
+
 func TestKeepAliveRequestDoesNotAllocate(t *testing.T) {
 	// In memory the peers allocate: what is counted is the difference that a
 	// hundred more requests make in the parts that are the session's own.
