@@ -448,7 +448,7 @@ func TestSendingDoesNotAllocate(t *testing.T) {
 	}
 	l.set([]Peer{p.peer(config())}, nil)
 	s := l.sessions["tor1"]
-	t.Cleanup(func() { l.reserve(false); s.close(); l.closeReceivers(); l.close() })
+	t.Cleanup(func() { l.reserve(false); l.shut(s); l.closeReceivers(); l.close() })
 	heard := Packet{State: Init, DetectMult: 10, MyDiscriminator: 1, YourDiscriminator: s.machine.localDiscr, DesiredMinTx: time.Second, RequiredMinRx: time.Microsecond}
 	l.deliver(heard.Append(nil), s.source, hopLimit, time.Now())
 	heard.State, heard.Poll = Up, true // each is answered, so each turn sends
@@ -477,7 +477,7 @@ func TestOurOwnStandstillIsNoSilence(t *testing.T) {
 	}
 	l.set([]Peer{p.peer(config())}, nil)
 	s := l.sessions["tor1"]
-	t.Cleanup(func() { l.reserve(false); s.close(); l.closeReceivers(); l.close() })
+	t.Cleanup(func() { l.reserve(false); l.shut(s); l.closeReceivers(); l.close() })
 	p.last.MyDiscriminator = s.machine.localDiscr
 	heard := func(state State) []byte {
 		return Packet{State: state, DetectMult: 3, MyDiscriminator: 1, YourDiscriminator: s.machine.localDiscr, DesiredMinTx: 50 * ms, RequiredMinRx: 50 * ms}.Append(nil)
