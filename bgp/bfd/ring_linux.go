@@ -26,7 +26,7 @@ const (
 	featNoDrop     = 1 << 1
 	offSQEs        = 0x10000000
 
-	ringEntries = 64
+	ringEntries = 128
 )
 
 // sqe is struct io_uring_sqe.
