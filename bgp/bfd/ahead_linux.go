@@ -93,6 +93,12 @@ func (l *loop) stock(s *session, now time.Time) {
 		e.header.Name, e.header.Namelen = (*byte)(unsafe.Pointer(&e.address)), s.source.rawSockaddr(l.engine.options.to, &e.address)
 		e.header.Iov = &e.vector
 		e.header.SetIovlen(1)
+		e.header.Control = nil
+		e.header.SetControllen(0)
+		if s.stamps.on {
+			e.header.Control = &s.stamps.ask[0]
+			e.header.SetControllen(len(s.stamps.ask))
+		}
 		l.ring.push(sqe{
 			opcode: opTimeout, flags: sqeLink, addr: addressOf(&e.time), len: 1, opFlags: timeoutAbs | timeoutETimeIsGood, userData: e.id,
 		})
@@ -151,6 +157,11 @@ func (l *loop) reap(now time.Time) {
 			}
 		}
 	}
+	for _, s := range l.order {
+		for late, ok := s.stamps.read(s.fd); ok; late, ok = s.stamps.read(s.fd) {
+			l.engine.lateness.add(late)
+		}
+	}
 }
 
 func (a *ahead) has(id uint64) bool { return a.oldest().id <= id && id <= a.newest().id }
@@ -171,9 +182,10 @@ func (l *loop) settle(s *session, c cqe, now time.Time) {
 		case c.res < 0:
 			s.sendErr = unix.Errno(-c.res)
 			l.engine.lateness.unsent.Add(1)
+			s.stamps.enable(s.fd) // it may have been numbered, or not
 		default:
 			s.sendErr = nil
-			l.engine.lateness.add(max(0, now.Sub(e.at)))
+			s.stamps.sent(e.at)
 		}
 	}
 	if a.count == 0 && a.taken {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -384,6 +385,12 @@ func TestHeldSessionIsSilentUntilItIsLetGo(t *testing.T) {
 	e, _ := start(t, p.options(nil, tell), held)
 	st := awaitState(t, e, changed, "the reason", func(s Status) bool { return strings.Contains(s.Reason, "begins when the BGP session") })
 	p.send(Down, func(out *Packet) { out.YourDiscriminator = 0 })
+	p.raw(make([]byte, lengthMandatory)) // is refused after that one has been read
+	for deadline := time.Now().Add(20 * time.Second); e.Sender().Refused == 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("not within 20s: packets are read while the session is held")
+		}
+	}
 	if err := e.Set([]Peer{p.peer(config())}); err != nil {
 		t.Fatal(err)
 	}

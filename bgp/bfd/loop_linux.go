@@ -66,6 +66,7 @@ type session struct {
 	sendErr error     // of the last packet; nil if it was sent
 	last    Status    // as published
 	ahead   ahead
+	stamps  stamps
 }
 
 func newLoop(e *Engine) (*loop, error) {
@@ -436,7 +437,9 @@ func (l *loop) prepare(s *session) {
 			s.fd, s.port, err = openSender(s.source.addr.Is4(), 0, l.random)
 		}
 	}
-	s.sendErr = err
+	if s.sendErr = err; err == nil {
+		s.stamps.enable(s.fd)
+	}
 }
 
 // shut ends a session's sending: what the kernel has of it is not sent.
