@@ -20,7 +20,7 @@ PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 # Debian packages: what the lab runs on, and what tests and checks need beyond it.
 LAB_PACKAGES  := frr iproute2 nftables
 BENCH_PACKAGES := haproxy nginx-light libnginx-mod-stream wrk nghttp2-client util-linux
-TEST_PACKAGES := gcc libc6-dev protobuf-compiler libprotobuf-dev
+TEST_PACKAGES := gcc libc6-dev protobuf-compiler libprotobuf-dev bird2
 
 # What to try in a lab that is up.
 NAMED := $(if $(filter anycast,$(LAB)),,--name $(LAB) )
@@ -93,7 +93,7 @@ deps-bench:
 	@if ! { command -v haproxy >/dev/null && command -v nginx >/dev/null && command -v wrk >/dev/null && command -v h2load >/dev/null; }; then $(call install,$(BENCH_PACKAGES)); fi
 
 deps-test:
-	@if ! { command -v gcc >/dev/null && command -v protoc >/dev/null && [ -e /usr/include/stdlib.h ]; }; then $(call install,$(TEST_PACKAGES)); fi
+	@if ! { command -v gcc >/dev/null && command -v protoc >/dev/null && [ -e /usr/include/stdlib.h ] && [ -x /usr/sbin/bird ]; }; then $(call install,$(TEST_PACKAGES)); fi
 
 define install
 if [ "$$(id -u)" = 0 ]; then echo "installing $(1)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \

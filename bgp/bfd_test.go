@@ -118,23 +118,33 @@ func TestBFDAdminDownOfFRR(t *testing.T) {
 	}
 }
 
-// We take ours down on purpose, by no longer asking for BFD. FRR 8.4 ends BGP for
-// that ("BFD down"), against RFC 5882 section 3.2, and opens it again.
-func TestBFDAdminDownOfOurs(t *testing.T) {
+// Who no longer asks for BFD here leaves it to the router to end it: FRR 8.4 and
+// BIRD 2.0 would end BGP, too, if we did.
+func TestBFDThatIsNoLongerAskedForEndsWithTheRouters(t *testing.T) {
 	r := watchedRouter(t)
 	s := startSpeaker(t)
 	n := neighbor(1, 65000, 65010, route(vip4, "10.0.1.2"))
 	reconcile(t, s, state(watched(n, wide)))
 	awaitStatus(t, s, "tor1", "BGP and BFD up", bfdUp)
 	eventually(t, "FRR says up", func() bool { return r.bfd("10.0.1.2").Status == "up" })
+	before := r.peer("10.0.1.2")
+
 	reconcile(t, s, state(n))
-	var p bfdPeer
-	eventually(t, "FRR noticed", func() bool { p = r.bfd("10.0.1.2"); return p.Status == "down" })
-	if p.Diagnostic != "neighbor signaled session down" {
-		t.Errorf("FRR's reason: %+v", p)
-	}
+	// FRR hears us still: it agrees to another timer.
+	r.run("vtysh", "--vty_socket", r.dir, "-c", "configure", "-c", "bfd", "-c", "profile nodes", "-c", "transmit-interval 600")
+	awaitStatus(t, s, "tor1", "FRR's new timer", func(st SessionStatus) bool {
+		return st.BFD != nil && st.BFD.State == bfd.Up && st.BFD.Detection == 5*600*time.Millisecond
+	})
+	r.run("vtysh", "--vty_socket", r.dir, "-c", "configure", "-c", "router bgp 65000", "-c", "no neighbor NODES bfd profile nodes", "-c", "no neighbor NODES bfd")
+	awaitStatus(t, s, "tor1", "the end of BFD", func(st SessionStatus) bool { return st.BFD == nil })
+
+	// And it can begin again, from either side.
 	reconcile(t, s, state(watched(n, wide)))
+	r.run("vtysh", "--vty_socket", r.dir, "-c", "configure", "-c", "router bgp 65000", "-c", "neighbor NODES bfd profile nodes")
 	awaitStatus(t, s, "tor1", "up again", bfdUp)
+	if after := r.peer("10.0.1.2"); after.Established != before.Established || after.Dropped != before.Dropped {
+		t.Errorf("BGP before %+v, after %+v", before, after)
+	}
 }
 
 func TestBFDRestarts(t *testing.T) {

@@ -70,14 +70,19 @@ func asExit(err error, to **exec.ExitError) bool {
 	return ok
 }
 
-// needFRR skips, or fails where PHAROS_REQUIRE_ROOT says that it must not.
 func needFRR(t *testing.T) {
+	t.Helper()
+	needDaemon(t, filepath.Join(frrDir, "bgpd"), "frr")
+}
+
+// needDaemon skips, or fails where PHAROS_REQUIRE_ROOT says that it must not.
+func needDaemon(t *testing.T, path, debian string) {
 	t.Helper()
 	lacking := ""
 	if os.Geteuid() != 0 {
 		lacking = "needs root for network namespaces"
-	} else if _, err := os.Stat(filepath.Join(frrDir, "bgpd")); err != nil {
-		lacking = "needs FRR: apt-get install frr"
+	} else if _, err := os.Stat(path); err != nil {
+		lacking = "needs " + path + ": apt-get install " + debian
 	}
 	if lacking == "" {
 		return
@@ -111,39 +116,10 @@ type routerConfig struct {
 func startRouter(t *testing.T, c routerConfig) *router {
 	t.Helper()
 	needFRR(t)
-	r := &router{t: t, dir: frrOwnedDir(t)}
-
-	// It lives until its standard input is closed, by us or by our death, and
-	// takes all processes of its PID namespace with it.
-	holder := exec.Command("cat")
-	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID}
-	stdin, err := holder.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := holder.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r.pid = holder.Process.Pid
-	link := fmt.Sprintf("r%d", c.index)
-	t.Cleanup(func() {
-		_ = stdin.Close()
-		_ = holder.Wait()
-		_ = exec.Command("ip", "link", "del", link).Run() // gone with the namespace, sooner or later
-	})
-
-	run(t, "ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(r.pid))
-	run(t, "ip", "addr", "add", fmt.Sprintf("10.0.%d.2/24", c.index), "dev", link)
-	run(t, "ip", "addr", "add", fmt.Sprintf("fd00:%d::2/64", c.index), "dev", link, "nodad")
-	run(t, "ip", "link", "set", link, "up")
-	r.run("ip", "link", "set", "lo", "up")
-	r.run("ip", "addr", "add", fmt.Sprintf("10.0.%d.1/24", c.index), "dev", "eth0")
-	r.run("ip", "addr", "add", fmt.Sprintf("fd00:%d::1/64", c.index), "dev", "eth0", "nodad")
-	r.run("ip", "link", "set", "eth0", "up")
+	r := startMachine(t, c.index, frrOwnedDir(t))
 	if c.address != "" {
 		r.run("ip", "addr", "add", c.address+"/32", "dev", "lo")
 	}
-
 	neighbor4, neighbor6 := fmt.Sprintf("10.0.%d.2", c.index), fmt.Sprintf("fd00:%d::2", c.index)
 	r.config = fmt.Sprintf(`frr defaults datacenter
 router bgp %[1]d
@@ -173,6 +149,41 @@ router bgp %[1]d
 		r.startDaemon("bfdd")
 	}
 	r.startDaemon("bgpd")
+	return r
+}
+
+// startMachine gives a router its namespaces and its link.
+func startMachine(t *testing.T, index int, dir string) *router {
+	t.Helper()
+	r := &router{t: t, dir: dir}
+
+	// It lives until its standard input is closed, by us or by our death, and
+	// takes all processes of its PID namespace with it.
+	holder := exec.Command("cat")
+	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID}
+	stdin, err := holder.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.pid = holder.Process.Pid
+	link := fmt.Sprintf("r%d", index)
+	t.Cleanup(func() {
+		_ = stdin.Close()
+		_ = holder.Wait()
+		_ = exec.Command("ip", "link", "del", link).Run() // gone with the namespace, sooner or later
+	})
+
+	run(t, "ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", fmt.Sprint(r.pid))
+	run(t, "ip", "addr", "add", fmt.Sprintf("10.0.%d.2/24", index), "dev", link)
+	run(t, "ip", "addr", "add", fmt.Sprintf("fd00:%d::2/64", index), "dev", link, "nodad")
+	run(t, "ip", "link", "set", link, "up")
+	r.run("ip", "link", "set", "lo", "up")
+	r.run("ip", "addr", "add", fmt.Sprintf("10.0.%d.1/24", index), "dev", "eth0")
+	r.run("ip", "addr", "add", fmt.Sprintf("fd00:%d::1/64", index), "dev", "eth0", "nodad")
+	r.run("ip", "link", "set", "eth0", "up")
 	return r
 }
 

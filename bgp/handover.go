@@ -107,7 +107,7 @@ func (s *Speaker) Adopt(sessions []Established) error {
 	s.adopted = append(s.adopted, sessions...)
 	for _, e := range sessions {
 		if e.BFD != nil {
-			s.bfd.Adopt([]bfd.Handover{*e.BFD})
+			s.adoptWatch(*e.BFD)
 		}
 	}
 	return nil

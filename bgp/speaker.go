@@ -61,6 +61,7 @@ type Speaker struct {
 
 	watchMu sync.Mutex
 	wanted  []bfd.Peer // those with BFD in the State
+	parting []bfd.Peer // those that had it, and whose routers watch us still
 	watched []bfd.Peer // what BFD was given last
 }
 
@@ -81,7 +82,7 @@ func New(c Config) *Speaker {
 	if s.confirmTimeout <= 0 {
 		s.confirmTimeout = time.Second
 	}
-	s.bfd = bfd.New(bfd.Options{Logger: s.log, Failed: s.lost, Changed: s.notify})
+	s.bfd = bfd.New(bfd.Options{Logger: s.log, Failed: s.lost, Changed: s.watchChanged})
 	return s
 }
 

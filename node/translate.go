@@ -38,7 +38,7 @@ func bgpState(c registry.Config, self Config, open func(vip string) bool) (bgp.S
 			Name: n.Name, Address: n.Address, Port: n.Port, ASN: n.ASN, LocalASN: n.LocalASN,
 			HoldTime: n.HoldTime, ConnectRetry: n.ConnectRetry,
 			Password: guard.Password(n.Password), TTLSecurity: n.TTLSecurity, Multihop: n.Multihop,
-			Passive: n.Passive, Source: n.Source,
+			Passive: n.Passive, Source: n.SourceOf(self.Name),
 		}
 		if n.BFD != nil {
 			bn.BFD = &bfd.Config{Interval: n.BFD.Interval, Multiplier: n.BFD.Multiplier}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -384,6 +385,12 @@ func TestHeldSessionIsSilentUntilItIsLetGo(t *testing.T) {
 	e, _ := start(t, p.options(nil, tell), held)
 	st := awaitState(t, e, changed, "the reason", func(s Status) bool { return strings.Contains(s.Reason, "begins when the BGP session") })
 	p.send(Down, func(out *Packet) { out.YourDiscriminator = 0 })
+	p.raw(make([]byte, lengthMandatory)) // is refused after that one has been read
+	for deadline := time.Now().Add(20 * time.Second); e.Sender().Refused == 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("not within 20s: packets are read while the session is held")
+		}
+	}
 	if err := e.Set([]Peer{p.peer(config())}); err != nil {
 		t.Fatal(err)
 	}
@@ -448,7 +455,7 @@ func TestSendingDoesNotAllocate(t *testing.T) {
 	}
 	l.set([]Peer{p.peer(config())}, nil)
 	s := l.sessions["tor1"]
-	t.Cleanup(func() { l.reserve(false); s.close(); l.closeReceivers(); l.close() })
+	t.Cleanup(func() { l.reserve(false); l.shut(s); l.closeReceivers(); l.close() })
 	heard := Packet{State: Init, DetectMult: 10, MyDiscriminator: 1, YourDiscriminator: s.machine.localDiscr, DesiredMinTx: time.Second, RequiredMinRx: time.Microsecond}
 	l.deliver(heard.Append(nil), s.source, hopLimit, time.Now())
 	heard.State, heard.Poll = Up, true // each is answered, so each turn sends
@@ -477,7 +484,7 @@ func TestOurOwnStandstillIsNoSilence(t *testing.T) {
 	}
 	l.set([]Peer{p.peer(config())}, nil)
 	s := l.sessions["tor1"]
-	t.Cleanup(func() { l.reserve(false); s.close(); l.closeReceivers(); l.close() })
+	t.Cleanup(func() { l.reserve(false); l.shut(s); l.closeReceivers(); l.close() })
 	p.last.MyDiscriminator = s.machine.localDiscr
 	heard := func(state State) []byte {
 		return Packet{State: state, DetectMult: 3, MyDiscriminator: 1, YourDiscriminator: s.machine.localDiscr, DesiredMinTx: 50 * ms, RequiredMinRx: 50 * ms}.Append(nil)

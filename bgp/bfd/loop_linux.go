@@ -42,9 +42,11 @@ type loop struct {
 	restUntil time.Time
 	detached  bool
 	ending    bool
-	spare     bool // the runtime has one more P for this thread: see reserve
+	ring      *ring  // sends ahead; nil: this kernel does not, or does not allow it
+	serial    uint64 // of what it was given last
+	spare     bool   // the runtime has one more P for this thread: see reserve
 
-	fds     [3]unix.PollFd
+	fds     [4]unix.PollFd
 	timeout unix.Timespec
 	out     [lengthMandatory]byte
 }
@@ -63,6 +65,8 @@ type session struct {
 	until   time.Time // zero: it stays; else when it is dropped
 	sendErr error     // of the last packet; nil if it was sent
 	last    Status    // as published
+	ahead   ahead
+	stamps  stamps
 }
 
 func newLoop(e *Engine) (*loop, error) {
@@ -103,11 +107,15 @@ func (l *loop) run() {
 	defer close(l.done)
 	priority := raisePriority()
 	l.engine.lateness.priority.Store(&priority)
+	l.ring, _ = newRing()
 	for !l.ending || len(l.order) > 0 && !l.detached {
 		l.turn()
 	}
 	for _, s := range l.order {
-		s.close()
+		l.shut(s)
+	}
+	if l.ring != nil {
+		l.ring.close()
 	}
 	l.closeReceivers()
 	l.reserve(false)
@@ -121,6 +129,9 @@ func (l *loop) turn() {
 		l.obey()
 	}
 	now = time.Now()
+	if l.ring != nil {
+		l.reap(now)
+	}
 	if !l.detached && !l.reopenAt.IsZero() && !now.Before(l.reopenAt) {
 		l.open(now)
 	}
@@ -148,6 +159,10 @@ func (l *loop) turn() {
 // wait sleeps until a command, a packet, or the next deadline.
 func (l *loop) wait(now time.Time) {
 	l.fds[0] = unix.PollFd{Fd: int32(l.wake), Events: unix.POLLIN}
+	l.fds[3] = unix.PollFd{Fd: -1}
+	if l.ring != nil {
+		l.fds[3] = unix.PollFd{Fd: int32(l.ring.fd), Events: unix.POLLIN}
+	}
 	resting := now.Before(l.restUntil)
 	for i, r := range l.receivers {
 		l.fds[1+i] = unix.PollFd{Fd: -1} // ignored
@@ -233,6 +248,10 @@ func (l *loop) deliver(b []byte, from source, hops int, now time.Time) bool {
 
 // advance sends what is due.
 func (l *loop) advance(s *session, now time.Time) {
+	if !s.ahead.fits(s.machine, now) {
+		l.takeBack(s, now)
+	}
+	defer l.stock(s, now)
 	for !s.held() {
 		if next := s.machine.Next(now); next.IsZero() || next.After(now) {
 			return
@@ -418,10 +437,14 @@ func (l *loop) prepare(s *session) {
 			s.fd, s.port, err = openSender(s.source.addr.Is4(), 0, l.random)
 		}
 	}
-	s.sendErr = err
+	if s.sendErr = err; err == nil {
+		s.stamps.enable(s.fd)
+	}
 }
 
-func (s *session) close() {
+// shut ends a session's sending: what the kernel has of it is not sent.
+func (l *loop) shut(s *session) {
+	l.takeBack(s, time.Now())
 	if s.fd >= 0 {
 		_ = unix.Close(s.fd)
 	}
@@ -459,7 +482,7 @@ func (l *loop) drop(now time.Time) {
 			// It was said once, and may have been lost.
 			s.machine.prompt = true
 			l.advance(s, now)
-			s.close()
+			l.shut(s)
 		}
 		return over
 	})
@@ -547,7 +570,7 @@ func (l *loop) detach(peers []string) []Handover {
 			s.machine.Leave()
 			return false
 		}
-		s.close()
+		l.shut(s)
 		return true
 	})
 	return out

@@ -29,22 +29,29 @@ type Machine struct {
 	random *rand.Rand
 
 	// The state variables of RFC 5880 6.8.1.
-	state, remoteState       State
-	localDiscr, remoteDiscr  uint32
-	localDiag, remoteDiag    Diag
-	desiredMinTx             time.Duration // as we announce it; at least slowInterval unless Up
-	requiredMinRx            time.Duration // as we announce it
-	remoteMinRx              time.Duration
-	remoteDemand             bool
-	remoteDesiredMinTx       time.Duration // of the last packet received, 0 before
-	remoteDetectMult         uint8
-	polling, pollAgain       bool
-	txInUse, rxInUse         time.Duration // what we act on until a poll sequence has ended (6.8.3)
-	lastSent, sendAt, expire time.Time     // zero: never
-	planned                  time.Time     // what sendAt was computed as
-	reduction                float64       // jitter of the packet at sendAt: 0 to 0.25 (6.8.7)
-	prompt, final            bool          // a packet is to go out now: since it differs; in answer to a poll
-	leaving                  bool          // another process goes on: only sending continues
+	state, remoteState      State
+	localDiscr, remoteDiscr uint32
+	localDiag, remoteDiag   Diag
+	desiredMinTx            time.Duration // as we announce it; at least slowInterval unless Up
+	requiredMinRx           time.Duration // as we announce it
+	remoteMinRx             time.Duration
+	remoteDemand            bool
+	remoteDesiredMinTx      time.Duration // of the last packet received, 0 before
+	remoteDetectMult        uint8
+	polling, pollAgain      bool
+	txInUse, rxInUse        time.Duration // what we act on until a poll sequence has ended (6.8.3)
+	expire                  time.Time     // zero: never
+	plan                                  // of the next packet
+	prompt, final           bool          // a packet is to go out now: since it differs; in answer to a poll
+	leaving                 bool          // another process goes on: only sending continues
+}
+
+// plan is when the next packet is due, and by what.
+type plan struct {
+	lastSent  time.Time // zero: never
+	sendAt    time.Time
+	planned   time.Time // what sendAt was computed as
+	reduction float64   // jitter of the packet at sendAt: 0 to 0.25 (6.8.7)
 }
 
 // NewMachine returns a session that is Down and sends its first packet at now,
@@ -245,7 +252,7 @@ func (m *Machine) Next(now time.Time) time.Time {
 // time; it is negative for a packet that answers to something. There may be
 // more to do at once: Next tells.
 func (m *Machine) Advance(now time.Time) (out Packet, send bool, late time.Duration, change Change) {
-	if !m.expire.IsZero() && !now.Before(m.expire) {
+	if m.expires(now) {
 		change = m.expired(now)
 	}
 	if m.final {
@@ -274,6 +281,19 @@ func (m *Machine) Advance(now time.Time) (out Packet, send bool, late time.Durat
 	return out, false, -1, change
 }
 
+// Ahead gives the next periodic packet before it is due, for a caller that has
+// it sent at that time, and takes it for sent. ok is false in states in which
+// what is said next may be something else. To take a packet back is to set plan
+// to what it was.
+func (m *Machine) Ahead(now time.Time) (out Packet, at time.Time, ok bool) {
+	if m.state != Up || m.remoteState != Up || m.polling || m.prompt || m.silent() || m.lastSent.IsZero() || !m.sendAt.After(now) {
+		return Packet{}, time.Time{}, false
+	}
+	at = m.sendAt
+	m.sent(at)
+	return m.packet(), at, true
+}
+
 // sent plans the next packet. Each interval is shortened at random, so that
 // systems do not fall into step; with a multiplier of 1 by at least 10 %,
 // which the Config excludes (RFC 5880 6.8.7).
@@ -283,6 +303,9 @@ func (m *Machine) sent(now time.Time) {
 	m.planned = now.Add(m.jittered())
 	m.sendAt = m.planned
 }
+
+// expires says whether the neighbor has been silent for too long.
+func (m *Machine) expires(now time.Time) bool { return !m.expire.IsZero() && !now.Before(m.expire) }
 
 // expired ends the session after a silence (RFC 5880 6.8.4).
 func (m *Machine) expired(now time.Time) Change {

@@ -15,11 +15,18 @@ const ms = time.Millisecond
 // side is a Machine with a clock of its own.
 type side struct {
 	*Machine
-	t   testing.TB
+	t   reporter
 	now time.Time
 }
 
-func newSide(t testing.TB, c Config) *side {
+// reporter is a test, also one of rapid's.
+type reporter interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+func newSide(t reporter, c Config) *side {
 	return &side{NewMachine(c, 0xaaaa, rand.New(rand.NewPCG(1, 2)), begin), t, begin}
 }
 
@@ -75,7 +82,7 @@ func (s *side) up() *side {
 	if c := s.hear(Up); c != WentUp || s.state != Up {
 		s.t.Fatalf("after Up: %v, %v", c, s.state)
 	}
-	if p, _, _ := s.next(); !p.Poll || p.State != Up || p.DesiredMinTx != 50*ms {
+	if p, _, _ := s.next(); !p.Poll || p.State != Up || p.DesiredMinTx != s.config.Interval {
 		s.t.Fatalf("the first packet in Up: %v", p)
 	}
 	s.hear(Up, func(p *Packet) { p.Final = true })

@@ -1,6 +1,7 @@
 package bfd
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -53,6 +54,17 @@ func (s source) sockaddr(port uint16) unix.Sockaddr {
 		return &unix.SockaddrInet4{Port: int(port), Addr: s.addr.As4()}
 	}
 	return &unix.SockaddrInet6{Port: int(port), Addr: s.addr.As16(), ZoneId: s.scope}
+}
+
+// rawSockaddr is the same as the kernel has it.
+func (s source) rawSockaddr(port uint16, to *unix.RawSockaddrInet6) (length uint32) {
+	network := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, port))
+	if s.addr.Is4() {
+		*(*unix.RawSockaddrInet4)(unsafe.Pointer(to)) = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: network, Addr: s.addr.As4()}
+		return unix.SizeofSockaddrInet4
+	}
+	*to = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: network, Addr: s.addr.As16(), Scope_id: s.scope}
+	return unix.SizeofSockaddrInet6
 }
 
 // openSender opens the socket that one session sends on. It is bound to port,

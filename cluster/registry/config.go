@@ -125,10 +125,11 @@ type Neighbor struct {
 	// Passive has the nodes wait for the router to connect, to port, instead of
 	// dialling it.
 	Passive bool `json:"passive"`
-	// Source is the address of the session's own end, on the one node that
-	// speaks with the neighbor. Absent: the one that the kernel picks or, if
-	// passive, any.
-	Source netip.Addr `json:"source"`
+	// Source is the address of the session's own end: one address, if one node
+	// speaks with the neighbor, or one for each node, by its name, such as
+	// {n1: 10.0.1.2, n2: 10.0.2.2}. A node without one has the address that its
+	// kernel picks or, if passive, any.
+	Source map[string]netip.Addr `json:"source" single:"ok"`
 	// BFD finds a router that cannot be reached within a fraction of a second
 	// (RFC 5880, 5881), and has the router find a dead node so. It must be on at
 	// the router, too.
@@ -140,6 +141,15 @@ type Neighbor struct {
 type BFD struct {
 	Interval   time.Duration `json:"interval" default:"50ms" filled:"true" range:"10ms..10s"` // between packets, before jitter; under 50ms a busy node may be taken for a dead one
 	Multiplier int           `json:"multiplier" default:"3" filled:"true" range:"2..255"`     // how many intervals of silence are a failure
+}
+
+// SourceOf gives the address of a node's end of its session with the neighbor;
+// invalid: any will do.
+func (n Neighbor) SourceOf(node string) netip.Addr {
+	if a, ok := n.Source[node]; ok {
+		return a
+	}
+	return n.Source[single]
 }
 
 // SelectsNode reports whether a node is to announce the VIP.

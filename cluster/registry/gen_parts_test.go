@@ -132,10 +132,20 @@ func (g *generator) neighbor(name string, address netip.Addr) Neighbor {
 		b.Multihop = rapid.IntRange(1, 255).Draw(g.T, "multihop")
 	}
 	b.Passive = g.bool("passive")
-	if len(b.Nodes) == 1 && g.bool("has source") {
-		b.Source = netip.MustParseAddr("2001:db8::5")
+	source := func(i int) netip.Addr {
 		if address.Is4() {
-			b.Source = netip.MustParseAddr("10.0.0.5")
+			return netip.AddrFrom4([4]byte{10, 0, byte(i), 5})
+		}
+		return netip.AddrFrom16([16]byte{0: 0x20, 1: 0x01, 14: byte(i), 15: 5})
+	}
+	if len(b.Nodes) == 1 && g.bool("has one source") {
+		b.Source = map[string]netip.Addr{single: source(0)}
+	} else if g.bool("has sources") {
+		b.Source = map[string]netip.Addr{b.Nodes[0]: source(0)}
+		for i, node := range b.Nodes[1:] {
+			if g.bool("has a source of this node") {
+				b.Source[node] = source(1 + i)
+			}
 		}
 	}
 	return b

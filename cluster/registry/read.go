@@ -178,9 +178,21 @@ func (r *reader) list(path string, n node, to reflect.Value, f *field) {
 // mapping reads a mapping whose keys are the operator's.
 func (r *reader) mapping(path string, n node, to reflect.Value, f *field) {
 	all := reflect.MakeMap(to.Type())
+	if f.single && n.kind != mappingKind {
+		v := reflect.New(to.Type().Elem()).Elem()
+		if r.value(path, n, v, f); !r.broken[path] {
+			all.SetMapIndex(reflect.ValueOf(single), v)
+			to.Set(all)
+		}
+		return
+	}
 	r.pairs(path, n, func(key string, at position, path string, value node) {
-		if value.kind == nullKind && to.Type().Elem().Kind() == reflect.String {
+		switch {
+		case value.kind == nullKind && (f.single || to.Type().Elem().Kind() == reflect.String):
 			r.wrong(path, value, "is empty: give it a value or take it out")
+			return
+		case f.single && key == single:
+			r.wrong(path, value, "has an empty key: write the value alone, or by the name that it is for")
 			return
 		}
 		v := reflect.New(to.Type().Elem()).Elem()

@@ -28,6 +28,7 @@ import (
 //	format    the shape of text, by name (see checkFormat); of a list or a
 //	          mapping: of its elements
 //	keys      the same of a mapping's keys
+//	single    "ok" if one value may stand in place of a mapping; its key is then ""
 //	max       the most elements of a list or mapping, or bytes of text
 //	ref       the list that has the thing that is named
 //	least     what a list must have, if it must not be empty
@@ -35,6 +36,9 @@ import (
 //	null      what to write for a key without a value
 //	always    written even if zero
 //	statuses  of a list of HTTP statuses: ranges are allowed
+
+// single is the key of a value that stands in place of a mapping.
+const single = ""
 
 // field is the schema of one field.
 type field struct {
@@ -44,7 +48,7 @@ type field struct {
 	fallback               reflect.Value // the default, of the field's type; invalid: none
 	required, filled       bool
 	always, emptyOK, whole bool
-	statuses               bool
+	statuses, single       bool
 	bounds                 *bounds
 	protocols, words       []string
 	format, keys           string
@@ -98,7 +102,7 @@ func fieldOf(index int, s reflect.StructField) field {
 		key: s.Tag.Get("json"), alias: s.Tag.Get("alias"),
 		required: s.Tag.Get("required") == "true", filled: s.Tag.Get("filled") == "true",
 		always: s.Tag.Get("always") == "true", emptyOK: s.Tag.Get("empty") == "ok",
-		whole: s.Tag.Get("whole") == "true", statuses: s.Tag.Get("statuses") == "true",
+		whole: s.Tag.Get("whole") == "true", statuses: s.Tag.Get("statuses") == "true", single: s.Tag.Get("single") == "ok",
 		protocols: strings.Fields(s.Tag.Get("for")), words: strings.Fields(s.Tag.Get("words")),
 		format: s.Tag.Get("format"), keys: s.Tag.Get("keys"),
 		truth: s.Tag.Get("truth"), ref: s.Tag.Get("ref"), least: s.Tag.Get("least"), null: s.Tag.Get("null"),

@@ -30,7 +30,7 @@ func everyRecord(visit func(reflect.Type)) {
 }
 
 func TestEveryTagMeansSomething(t *testing.T) {
-	known := strings.Fields("json alias required default filled for range off truth whole words format keys max ref least empty null always statuses")
+	known := strings.Fields("json alias required default filled for range off truth whole words format keys max ref least empty null always statuses single")
 	protocols := recordOf(reflect.TypeFor[Listener]()).byKey["protocol"].words
 	count := 0
 	everyRecord(func(typ reflect.Type) {

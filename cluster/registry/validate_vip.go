@@ -58,6 +58,7 @@ func (c *checker) neighbors(neighbors []Neighbor) {
 		}
 		c.nextHops(p+".next_hops", b.NextHops, nodes)
 		c.transport(p, b)
+		c.sources(p+".source", b, nodes)
 		if !c.sure(p+".asn") || !c.sure(p+".local_asn") || b.ASN == 0 || b.LocalASN == 0 {
 			continue
 		}
@@ -111,17 +112,33 @@ func (c *checker) transport(p string, b Neighbor) {
 	if b.TTLSecurity > 0 && b.Multihop > 0 {
 		c.add(p+".multihop", "is of no use with ttl_security, which sends a TTL of 255 (RFC 5082)")
 	}
-	if !b.Source.IsValid() {
-		return
-	}
-	reason := notUnicast(b.Source)
-	switch {
-	case reason != "":
-		c.add(p+".source", "is %s, %s", b.Source, reason)
-	case b.Address.IsValid() && b.Source.Is4() != b.Address.Is4():
-		c.add(p+".source", "is %s, must be of the family of the neighbor's address", b.Source)
-	case len(b.Nodes) > 1:
-		c.add(p+".source", "is an address of one node, and this neighbor has %d: give each a neighbor of its own", len(b.Nodes))
+}
+
+// sources checks the addresses of a neighbor's sessions on our side.
+func (c *checker) sources(path string, b Neighbor, nodes map[string]bool) {
+	owners := map[netip.Addr]string{}
+	for _, node := range slices.Sorted(maps.Keys(b.Source)) {
+		a, at := b.Source[node], path
+		if node != single {
+			at = join(path, node)
+		}
+		owner, taken := owners[a]
+		owners[a] = node
+		reason := notUnicast(a)
+		switch {
+		case node != single && !nodes[node]:
+			c.add(at, "%s is not in this neighbor's nodes", quote(node))
+		case node == single && len(b.Source) > 1:
+			c.add(at, "is both one address and one for each node")
+		case reason != "":
+			c.add(at, "is %s, %s", a, reason)
+		case b.Address.IsValid() && a.Is4() != b.Address.Is4():
+			c.add(at, "is %s, must be of the family of the neighbor's address", a)
+		case node == single && len(nodes) > 1:
+			c.add(at, "is an address of one node, and this neighbor has %d: write one for each, such as {%s: %s}", len(nodes), slices.Min(slices.Collect(maps.Keys(nodes))), a)
+		case taken:
+			c.add(at, "%s is the source of node %s already", a, quote(owner))
+		}
 	}
 }
 

@@ -55,6 +55,9 @@ func describeValue(v reflect.Value, f *field) node {
 		}
 		return n
 	case reflect.Map:
+		if alone := v.MapIndex(reflect.ValueOf(single)); f.single && v.Len() == 1 && alone.IsValid() {
+			return describeValue(alone, f)
+		}
 		keys := v.MapKeys()
 		slices.SortFunc(keys, func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) })
 		n := node{kind: mappingKind}

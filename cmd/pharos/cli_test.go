@@ -253,7 +253,7 @@ func TestGoldens(t *testing.T) {
 		{name: "get-unknown-kind", args: "get gizmos"},
 		{name: "get-unknown-name", args: "get pool apq"},
 		{name: "get-bfd", args: "get bfd"},
-		{name: "get-bfd-json", args: "get bfd tor-n1 -o json"},
+		{name: "get-bfd-json", args: "get bfd tor-n1 --node n1 -o json"},
 		{name: "get-bfd-unknown", args: "get bfd tor-b"},
 		{name: "get-too-much", args: "get pool app b1"},
 		{name: "status", args: "status"},

@@ -29,14 +29,13 @@ the configuration alone.
 each node to each neighbor that names it, with its attributes if it is announced, and
 the reason if it is not. ("get routes" are the listeners' HTTP routes.)
 
-"get bfd" shows no configuration either, but the asked node's BFD
-sessions as they are, with the timers that were negotiated; a NAME is that of a
-neighbor.
+"get bfd [NEIGHBOR]" shows no configuration either, but each node's BFD sessions
+as they are, with the timers that were negotiated.
 
 Private keys are never shown: -o yaml and -o json have them as the cluster
 stores them, sealed ("sealed:v1:..."). Only this cluster can open such a key, and
 only for the certificate of that name.`,
-		Example: "  pharos get -o yaml > cluster.yaml\n  pharos get pool web\n  pharos get routes\n  pharos get neighbors --node n2\n  pharos get announcements web --neighbor tor1\n  pharos get bfd",
+		Example: "  pharos get -o yaml > cluster.yaml\n  pharos get pool web\n  pharos get routes\n  pharos get neighbors --node n2\n  pharos get announcements web --neighbor tor1\n  pharos get bfd --node n1",
 		Args:    arguments(0, 2, "a KIND and a NAME, or only a KIND, or nothing"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, name := "", ""
@@ -49,15 +48,15 @@ only for the certificate of that name.`,
 			switch {
 			case neighbor != "" && kind != announcementKind:
 				return usage(cmd, "--neighbor is of use with announcements only")
-			case node != "" && kind != announcementKind && (kind != neighborKind || o.output == formatYAML):
-				return usage(cmd, "--node is of use with announcements, and with neighbors but not -o yaml")
+			case node != "" && kind != announcementKind && kind != bfdKind && (kind != neighborKind || o.output == formatYAML):
+				return usage(cmd, "--node is of use with announcements and bfd, and with neighbors but not -o yaml")
 			}
 			return o.ask(cmd, 0, func(ctx context.Context, client *api.Client) error {
 				if kind == announcementKind {
 					return getAnnouncements(ctx, cmd, o, client, &pharosv1.RoutingRequest{Vip: name, Node: node, Neighbor: neighbor})
 				}
-				if len(args) > 0 && strings.EqualFold(args[0], "bfd") {
-					return getBFD(ctx, o, cmd, client, args[1:])
+				if kind == bfdKind {
+					return getBFD(ctx, o, cmd, client, name, node)
 				}
 				snapshot, err := client.Config(ctx)
 				if err != nil {
@@ -81,7 +80,7 @@ only for the certificate of that name.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&node, "node", "", "neighbors and announcements of this node only")
+	cmd.Flags().StringVar(&node, "node", "", "neighbors, announcements and BFD sessions of this node only")
 	cmd.Flags().StringVar(&neighbor, "neighbor", "", "announcements to this neighbor only")
 	return cmd
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 )
 
-// bfdView is a BFD session of the asked node.
+// bfdView is a BFD session of a node.
 type bfdView struct {
 	Neighbor            string     `json:"neighbor"`
 	Address             string     `json:"address"`
@@ -29,38 +29,62 @@ type bfdView struct {
 	Reason              string     `json:"reason,omitempty"`
 }
 
-// getBFD shows the sessions, or that of one neighbor.
-func getBFD(ctx context.Context, o *options, cmd *cobra.Command, client *api.Client, names []string) error {
-	answer, err := client.Status(ctx, &pharosv1.StatusRequest{})
+// nodeBFDView are the BFD sessions of one node.
+type nodeBFDView struct {
+	Node     string    `json:"node"`
+	Error    string    `json:"error,omitempty"` // why it could not be asked
+	Sessions []bfdView `json:"sessions"`
+}
+
+// bfdViews are the sessions of all nodes, or of the one that was asked for.
+type bfdViews []nodeBFDView
+
+// getBFD shows the sessions, or those with one neighbor.
+func getBFD(ctx context.Context, o *options, cmd *cobra.Command, client *api.Client, name, node string) error {
+	answer, err := client.Routing(ctx, &pharosv1.RoutingRequest{Neighbor: name, Node: node})
 	if err != nil {
 		return err
 	}
-	views := []bfdView{}
-	for _, s := range answer.GetNode().GetSessions() {
-		b := s.GetBfd()
-		if b == nil || len(names) > 0 && names[0] != s.GetNeighbor() {
-			continue
+	views, found := bfdViews{}, false
+	for _, n := range answer.GetNodes() {
+		view := nodeBFDView{Node: n.GetNode(), Error: n.GetError(), Sessions: []bfdView{}}
+		for _, s := range n.GetSessions() {
+			if s.GetBfd() != nil && (name == "" || name == s.GetNeighbor()) {
+				view.Sessions = append(view.Sessions, bfdOf(s))
+			}
 		}
-		views = append(views, bfdView{
-			Neighbor: s.GetNeighbor(), Address: s.GetAddress(), State: b.GetState(), Since: stamp(b.GetSince()), RemoteState: b.GetRemoteState(),
-			Transmit: b.GetTransmit().AsDuration().String(), Detection: b.GetDetection().AsDuration().String(),
-			Diagnostic: b.GetDiagnostic(), RemoteDiagnostic: b.GetRemoteDiagnostic(), Flaps: b.GetFailures(),
-			Discriminator: b.GetDiscriminator(), RemoteDiscriminator: b.GetRemoteDiscriminator(), Reason: b.GetReason(),
-		})
+		found = found || view.Error != "" || len(view.Sessions) > 0
+		views = append(views, view)
 	}
-	if len(names) > 0 && len(views) == 0 {
-		return fmt.Errorf("node %s has no BFD session with a neighbor %q", answer.GetNode().GetName(), names[0])
+	if name != "" && !found {
+		return fmt.Errorf("no node has a BFD session with a neighbor %q", name)
 	}
-	return o.show(cmd, views, func(w io.Writer) { bfdTable(w, views) })
+	return o.show(cmd, views, views.table)
 }
 
-func bfdTable(w io.Writer, views []bfdView) {
-	row(w, "NEIGHBOR", "ADDRESS", "STATE", "SINCE", "TRANSMIT", "DETECTION", "FLAPS", "LAST DIAGNOSTIC", "ROUTER SAYS", "REASON")
-	for _, v := range views {
-		router := v.RemoteState
-		if v.RemoteDiagnostic != "none" {
-			router += ": " + v.RemoteDiagnostic
+func bfdOf(s *pharosv1.SessionStatus) bfdView {
+	b := s.GetBfd()
+	return bfdView{
+		Neighbor: s.GetNeighbor(), Address: s.GetAddress(), State: b.GetState(), Since: stamp(b.GetSince()), RemoteState: b.GetRemoteState(),
+		Transmit: b.GetTransmit().AsDuration().String(), Detection: b.GetDetection().AsDuration().String(),
+		Diagnostic: b.GetDiagnostic(), RemoteDiagnostic: b.GetRemoteDiagnostic(), Flaps: b.GetFailures(),
+		Discriminator: b.GetDiscriminator(), RemoteDiscriminator: b.GetRemoteDiscriminator(), Reason: b.GetReason(),
+	}
+}
+
+// table has a line for each session, and for each node that gave no answer.
+func (v bfdViews) table(w io.Writer) {
+	row(w, "NODE", "NEIGHBOR", "ADDRESS", "STATE", "SINCE", "TRANSMIT", "DETECTION", "FLAPS", "LAST DIAGNOSTIC", "ROUTER SAYS", "REASON")
+	for _, n := range v {
+		if n.Error != "" {
+			row(w, n.Node, "", "", "unknown", "", "", "", "", "", "", n.Error)
 		}
-		row(w, v.Neighbor, v.Address, v.State, clock(v.Since), v.Transmit, v.Detection, v.Flaps, v.Diagnostic, router, v.Reason)
+		for _, s := range n.Sessions {
+			router := s.RemoteState
+			if s.RemoteDiagnostic != "none" {
+				router += ": " + s.RemoteDiagnostic
+			}
+			row(w, n.Node, s.Neighbor, s.Address, s.State, clock(s.Since), s.Transmit, s.Detection, s.Flaps, s.Diagnostic, router, s.Reason)
+		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 const (
 	neighborKind     = "neighbor"
 	announcementKind = "announcement"
+	bfdKind          = "bfd"
 )
 
 // nodeSessionsView are the BGP sessions of one node.

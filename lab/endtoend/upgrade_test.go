@@ -30,12 +30,13 @@ const (
 
 // TestUpgradesUnderLoad: not one request through the router fails while the
 // configuration changes 100 times and nodes are upgraded 5 times, and the
-// router's routes do not change.
+// router's routes do not change, nor its BFD sessions.
 func TestUpgradesUnderLoad(t *testing.T) {
 	s := bringUp(t, "upgrades", false)
 	s.withoutBFD()
 	s.awaitNextHops(hop1, hop2, hop3)
 	routes := s.watchRoutes()
+	sameBFD := s.watchBFD()
 	held := s.hold(6)
 	load := s.startLoad()
 	var slow func() error
@@ -82,6 +83,7 @@ func TestUpgradesUnderLoad(t *testing.T) {
 	if lines := routes(); len(lines) > 0 {
 		t.Errorf("the router's routes to the VIP changed:\n%s", strings.Join(lines, "\n"))
 	}
+	sameBFD(t)
 	for _, node := range []string{"n1", "n2", "n3"} {
 		if pid, err := s.lab.Pid(node); err != nil {
 			t.Errorf("the process that the lab knows of %s: %d, %v", node, pid, err)

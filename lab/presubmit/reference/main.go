@@ -235,6 +235,9 @@ func takes(e ast.Expr, tag reflect.StructTag) string {
 	}
 	add("%s turns it off", tag.Get("off"))
 	add("true stands for %s", tag.Get("truth"))
+	if tag.Get("single") != "" {
+		parts = append(parts, "or one value alone")
+	}
 	add("at most %s", tag.Get("max"))
 	add("with %s", strings.Join(strings.Fields(tag.Get("for")), ", "))
 	return strings.Join(parts, "; ")
