@@ -50,6 +50,7 @@ kernel gives users their own namespaces.`,
 		newLabUpCommand(&name),
 		newLabDownCommand(&name),
 		newLabStatusCommand(&name),
+		newLabStartCommand(&name),
 		newLabExecCommand(&name),
 		newLabShellCommand(&name),
 		newLabBenchCommand(),
@@ -62,6 +63,7 @@ kernel gives users their own namespaces.`,
 func newLabUpCommand(name *string) *cobra.Command {
 	var topology string
 	var bare bool
+	var disk uint64
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Bring a lab up and deploy a cluster in it",
@@ -69,7 +71,11 @@ func newLabUpCommand(name *string) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&topology, "topology", "", "containerlab topology file (default: the built-in "+topo.DefaultFile+")")
 	cmd.Flags().BoolVar(&bare, "bare", false, "only machines, router and backends: deploy no cluster")
+	cmd.Flags().Uint64Var(&disk, "disk", 0, "give each node a disk of its own for its data, in memory, of so many MiB (default: this machine's disk)")
 	cmd.RunE = inLabNamespace(true, func(cmd *cobra.Command, _ []string) error {
+		if limit := uint64(1 << 20); disk > limit {
+			return labUsage(cmd, "--disk %d: must be at most %d", disk, limit)
+		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		bundle, err := topo.Open(topology)
@@ -81,7 +87,7 @@ func newLabUpCommand(name *string) *cobra.Command {
 			return fmt.Errorf("find this program: %w", err)
 		}
 		progress := stepPrinter(cmd.OutOrStdout(), time.Now())
-		l, err := netns.Up(ctx, netns.Config{Name: *name, Bundle: bundle, Binary: binary, Progress: progress})
+		l, err := netns.Up(ctx, netns.Config{Name: *name, Bundle: bundle, Binary: binary, DiskBytes: disk << 20, Progress: progress})
 		if err != nil || bare {
 			return err
 		}
@@ -136,6 +142,27 @@ func newLabDownCommand(name *string) *cobra.Command {
 		}
 		return err
 	}
+	return cmd
+}
+
+func newLabStartCommand(name *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "start NODE",
+		Short: "Start a node's process again, if it does not run",
+		Args:  labArguments(1, 1, "NODE"),
+	}
+	cmd.RunE = inLabNamespace(false, func(cmd *cobra.Command, args []string) error {
+		l, err := netns.Open(*name)
+		if err != nil {
+			return err
+		}
+		err = l.Start(cmd.Context(), args[0])
+		if errors.Is(err, netns.ErrRunning) {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s runs already\n", args[0])
+			return nil
+		}
+		return err
+	})
 	return cmd
 }
 
