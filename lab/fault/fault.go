@@ -60,3 +60,9 @@ func With(ctx context.Context, injector Injector, body func(ctx context.Context,
 		return m, nil
 	})
 }
+
+// now is the moment of what needs not be done.
+func now() Moment {
+	t := time.Now()
+	return Moment{Began: t, Done: t}
+}
