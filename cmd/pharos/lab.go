@@ -63,6 +63,7 @@ kernel gives users their own namespaces.`,
 func newLabUpCommand(name *string) *cobra.Command {
 	var topology string
 	var bare bool
+	var disk uint64
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Bring a lab up and deploy a cluster in it",
@@ -70,7 +71,11 @@ func newLabUpCommand(name *string) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&topology, "topology", topo.DefaultName, "containerlab topology file, or one that is built in: "+strings.Join(topo.Names(), ", "))
 	cmd.Flags().BoolVar(&bare, "bare", false, "only machines, router and backends: deploy no cluster")
+	cmd.Flags().Uint64Var(&disk, "disk", 0, "give each node a disk of its own for its data, in memory, of so many MiB (default: this machine's disk)")
 	cmd.RunE = inLabNamespace(true, func(cmd *cobra.Command, _ []string) error {
+		if limit := uint64(1 << 20); disk > limit {
+			return labUsage(cmd, "--disk %d: must be at most %d", disk, limit)
+		}
 		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
 		bundle, err := topo.Open(topology)
@@ -86,7 +91,7 @@ func newLabUpCommand(name *string) *cobra.Command {
 			return fmt.Errorf("find this program: %w", err)
 		}
 		progress := stepPrinter(cmd.OutOrStdout(), time.Now())
-		l, err := netns.Up(ctx, netns.Config{Name: *name, Bundle: bundle, Binary: binary, Progress: progress})
+		l, err := netns.Up(ctx, netns.Config{Name: *name, Bundle: bundle, Binary: binary, DiskBytes: disk << 20, Progress: progress})
 		if err != nil || bare {
 			return err
 		}

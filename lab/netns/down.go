@@ -53,6 +53,9 @@ func remove(ctx context.Context, name string) error {
 			return fmt.Errorf("remove lab %s: %w", name, err)
 		}
 	}
+	if err := unmountDisks(s); err != nil {
+		return fmt.Errorf("remove lab %s: %w", name, err)
+	}
 	if err := removeMadeDirs(s); err != nil {
 		return fmt.Errorf("remove lab %s: %w", name, err)
 	}

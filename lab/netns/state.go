@@ -36,6 +36,9 @@ type state struct {
 	Namespaces map[string]string  `json:"namespaces"`
 	Mounts     map[string][]mount `json:"mounts,omitempty"`    // by node
 	MadeDirs   []string           `json:"made_dirs,omitempty"` // outside the lab's own folder
+	// DiskBytes is the size of the disk that each node of the cluster has for its
+	// data; 0: it is on this machine's.
+	DiskBytes uint64 `json:"disk_bytes,omitempty"`
 }
 
 // mount is one bind mount in the private mount namespace of a node's

@@ -22,6 +22,9 @@ type Config struct {
 	Name   string       // of the lab: a-z, 0-9 and -, at most 32
 	Bundle *topo.Bundle // what to bring up
 	Binary string       // absolute path of the pharos that the nodes run
+	// DiskBytes gives each node of the cluster a disk of its own for its data, in
+	// memory; at least MinDisk. 0: the data is on this machine's disk.
+	DiskBytes uint64
 	// Progress is told of each step when it is done. It may be nil.
 	Progress func(step string)
 }
@@ -33,6 +36,9 @@ type Config struct {
 func Up(ctx context.Context, c Config) (*Lab, error) {
 	if err := checkName(c.Name); err != nil {
 		return nil, err
+	}
+	if c.DiskBytes > 0 && c.DiskBytes < MinDisk {
+		return nil, fmt.Errorf("a node's disk of %d bytes: must be %d at least", c.DiskBytes, MinDisk)
 	}
 	if c.Progress == nil {
 		c.Progress = func(string) {}
@@ -106,7 +112,7 @@ func prepare(c Config) (*Lab, error) {
 	dir := labDir(c.Name)
 	s := &state{
 		Name: c.Name, Phase: phaseMaking, Created: time.Now().UTC(), Topology: c.Bundle.File, Binary: c.Binary,
-		Namespaces: map[string]string{}, Mounts: map[string][]mount{},
+		Namespaces: map[string]string{}, Mounts: map[string][]mount{}, DiskBytes: c.DiskBytes,
 	}
 	for _, n := range c.Bundle.Topology.Nodes {
 		s.Namespaces[n.Name] = namespaceName(c.Name, n.Name)
@@ -173,6 +179,9 @@ func (s *state) prepareNode(n topo.Node) error {
 
 // build makes what prepare wrote down.
 func (l *Lab) build(ctx context.Context, progress func(string)) error {
+	if err := l.mountDisks(ctx); err != nil {
+		return err
+	}
 	if err := l.makeNetwork(ctx); err != nil {
 		return err
 	}
