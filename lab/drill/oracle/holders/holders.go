@@ -50,13 +50,13 @@ const (
 
 // Violation is one time that the rule was broken.
 type Violation struct {
-	Code    Code
-	At      time.Time // of the claim that must not be
-	Address netip.Addr
-	Holder  string // whose claim it is
-	Other   string // who had the address
+	Code    Code       `json:"code"`
+	At      time.Time  `json:"at"` // of the claim that must not be
+	Address netip.Addr `json:"address"`
+	Holder  string     `json:"holder"` // whose claim it is
+	Other   string     `json:"other"`  // who had the address
 	// Since is when Other claimed it first after Holder had done so last.
-	Since time.Time
+	Since time.Time `json:"since"`
 }
 
 // String says what happened, for people.
