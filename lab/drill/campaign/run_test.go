@@ -99,6 +99,7 @@ type fakeSite struct {
 var fakeAddresses = []netip.Addr{netip.MustParseAddr("10.0.50.100"), netip.MustParseAddr("2001:db8:50::100")}
 
 func newFakeSite(t *testing.T) *fakeSite {
+	t.Helper()
 	s := &fakeSite{t: t, file: filepath.Join(t.TempDir(), "holders"), holders: map[string][]string{}}
 	for _, a := range fakeAddresses {
 		s.holders[a.String()] = []string{"n1"}
@@ -204,6 +205,7 @@ func runFake(t *testing.T, s *fakeSite) Result {
 }
 
 func TestACampaignPasses(t *testing.T) {
+	t.Parallel()
 	s := newFakeSite(t)
 	s.inject = func(s *fakeSite, _ Fault) { s.moveFrom("") }
 	r := runFake(t, s)
@@ -221,6 +223,7 @@ func TestACampaignPasses(t *testing.T) {
 }
 
 func TestACampaignFindsTwoHolders(t *testing.T) {
+	t.Parallel()
 	s := newFakeSite(t)
 	s.inject = func(s *fakeSite, _ Fault) { s.holders[fakeAddresses[1].String()] = []string{"n1", "n3"} }
 	r := runFake(t, s)
@@ -241,6 +244,7 @@ func TestACampaignFindsTwoHolders(t *testing.T) {
 }
 
 func TestACampaignFindsAVIPWithoutAHolder(t *testing.T) {
+	t.Parallel()
 	s := newFakeSite(t)
 	s.inject = func(s *fakeSite, _ Fault) {
 		s.moveFrom("")
@@ -258,6 +262,7 @@ func TestACampaignFindsAVIPWithoutAHolder(t *testing.T) {
 }
 
 func TestACampaignThatShowsNothingIsInvalid(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		change func(*fakeSite)
