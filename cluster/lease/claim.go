@@ -53,7 +53,8 @@ type State struct {
 	// It may be out of date.
 	Holder string
 	// Answered is when a majority of the members answered an ask last, whatever
-	// they said; 0: never.
+	// they said, or else when this node last backed another that had the resource,
+	// or began to want it. While it backs another, it does not ask.
 	Answered time.Duration
 }
 
@@ -70,7 +71,7 @@ func (m *Machine) SetWant(resource string, w Want, now time.Duration) {
 		m.claims[resource] = c
 	}
 	if w.Hold && !c.want.Hold {
-		c.tryAt = now + w.Delay
+		c.tryAt, c.quorate = now+w.Delay, now
 	}
 	c.want = w
 	if !w.Hold {
@@ -105,14 +106,17 @@ func (m *Machine) PeerLost(peer string, now time.Duration) {
 // State of a resource at a time.
 func (m *Machine) State(resource string, now time.Duration) State {
 	var s State
-	if v := m.voices[resource]; v != nil && v.given(now) {
-		s.Holder = v.claim.Node
+	if v := m.voices[resource]; v != nil {
+		s.Answered = min(v.other, now)
+		if v.given(now) {
+			s.Holder = v.claim.Node
+		}
 	}
 	c := m.claims[resource]
 	if c == nil {
 		return s
 	}
-	s.Answered = c.quorate
+	s.Answered = max(s.Answered, c.quorate)
 	if s.Holder == "" {
 		s.Holder = c.holder
 	}
@@ -178,7 +182,7 @@ func (m *Machine) askAll(resource string, c *claim, now time.Duration) {
 	if !c.held {
 		c.renewAt = now + c.want.Renew/4 // who refused may be free meanwhile
 	}
-	msg := Message{Kind: Ask, Resource: resource, Claim: c.claim, Seq: c.seq, View: m.view, Term: c.want.Term, Rank: c.want.Rank}
+	msg := Message{Kind: Ask, Resource: resource, Claim: c.claim, Seq: c.seq, View: m.view, Term: c.want.Term, Rank: c.want.Rank, Held: c.held}
 	for _, peer := range m.members {
 		if peer != m.self {
 			m.send(peer, msg)

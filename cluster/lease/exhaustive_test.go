@@ -161,3 +161,49 @@ func TestEveryOrderOfFewEvents(t *testing.T) {
 		t.Fatalf("only %v ever held: the events reach too little", held)
 	}
 }
+
+// n2 tries while n1 already has two voices, with a higher epoch, and gives way: it
+// must back n1 then, or the VIP would move when n3, which does not hold it, dies.
+func TestAHolderGetsTheVoiceOfOneThatFailedWithAHigherEpoch(t *testing.T) {
+	members := []string{"n1", "n2", "n3"}
+	now := 2 * MaxTerm
+	m := make(map[string]*Machine)
+	for _, name := range members {
+		m[name] = New(Setup{Self: name, Life: 1, Chance: func(time.Duration) time.Duration { return 0 }}, 0)
+		m[name].SetMembers(members, 0)
+	}
+	now += MaxTerm
+	carry := func(from string, hear ...string) {
+		for _, e := range m[from].Take() {
+			if slices.Contains(hear, e.To) {
+				m[e.To].Receive(from, 1, e.Message, now)
+			}
+		}
+	}
+	want := Want{Hold: true, Term: 250 * time.Millisecond, Renew: 80 * time.Millisecond, Rank: 2}
+	m["n2"].SetWant("web", Want{Hold: true, Term: want.Term, Renew: want.Renew, Rank: 1}, now)
+	m["n2"].SetWant("web", Want{}, now) // an attempt, which raises its epochs
+	m["n2"].Take()
+	m["n1"].SetWant("web", want, now)
+	carry("n1", "n3")
+	m["n2"].SetWant("web", Want{Hold: true, Term: want.Term, Renew: want.Renew, Rank: 1}, now)
+	carry("n2", "n3")
+	carry("n3", "n1", "n2")
+	if s := m["n1"].State("web", now); !s.Held {
+		t.Fatalf("n1 does not hold: %+v", s)
+	}
+	now += want.Renew
+	m["n2"].Tick(now) // finds that it came too late
+	m["n2"].Take()
+	for range 3 {
+		m["n1"].Tick(now)
+		carry("n1", "n2", "n3")
+		carry("n2", "n1")
+		carry("n3", "n1")
+		now += want.Renew
+	}
+	m["n1"].PeerLost("n3", now)
+	if s := m["n1"].State("web", now); !s.Held {
+		t.Errorf("n1 holds no more when n3 is gone: %+v", s)
+	}
+}

@@ -29,7 +29,8 @@ type Refusal string
 const (
 	// RefusedHeld: another claim has it.
 	RefusedHeld Refusal = "held"
-	// RefusedEpoch: the claim's epoch is not above all that the member has seen.
+	// RefusedEpoch: the claim's epoch is not above all that the member has seen, and
+	// it is not held; or it has ended.
 	RefusedEpoch Refusal = "epoch"
 	// RefusedView: the two do not know the same members.
 	RefusedView Refusal = "view"
@@ -61,6 +62,8 @@ type Message struct {
 	Holder  string  `json:"holder,omitempty"`
 	Seen    uint64  `json:"seen,omitempty"`
 	Rank    uint32  `json:"rank,omitempty"` // of Ask and Bid; the higher, the better
+	// Held of Ask: the claim has had a majority, and asks for more voices.
+	Held bool `json:"held,omitempty"`
 }
 
 // Envelope is a message and whom it is for.

@@ -10,7 +10,7 @@ import (
 
 func FuzzDecode(f *testing.F) {
 	whole, err := Encode([]Message{
-		{Kind: Ask, Resource: "web", Claim: Claim{Node: "n1", Life: 7, Epoch: 3}, Seq: 2, View: 9, Term: time.Second, Rank: 100},
+		{Kind: Ask, Resource: "web", Claim: Claim{Node: "n1", Life: 7, Epoch: 3}, Seq: 2, View: 9, Term: time.Second, Rank: 100, Held: true},
 		{Kind: Refuse, Resource: "web", Claim: Claim{Node: "n1", Life: 7, Epoch: 3}, Seq: 2, Refusal: RefusedHeld, Holder: "n2", Seen: 3},
 	})
 	if err != nil {

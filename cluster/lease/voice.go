@@ -14,6 +14,9 @@ type voice struct {
 	seq     uint64        // the newest ask of the claim
 	session Session       // that the newest ask came by
 	seen    uint64        // the highest epoch given a voice, ever
+	// ended has, by node, the highest epoch of its claims that it has given up.
+	ended map[string]uint64
+	other time.Duration // when it ended, or will, to back a claim of another node; 0: never did
 }
 
 func (v *voice) given(now time.Duration) bool { return now < v.until }
@@ -34,11 +37,19 @@ func (m *Machine) asked(session Session, ask Message, now time.Duration) Message
 	case v.claim == ask.Claim && ask.Seq <= v.seq:
 		// An old ask, late: its claimant has newer answers, or closed its session.
 		answer.Refusal = RefusedEpoch
-	case v.claim != ask.Claim && ask.Claim.Epoch <= v.seen:
+	case v.claim != ask.Claim && ask.Claim.Epoch <= v.ended[ask.Claim.Node]:
+		answer.Refusal = RefusedEpoch
+	case v.claim != ask.Claim && ask.Claim.Epoch <= v.seen && !ask.Held:
+		// Epochs rise from holder to holder. A claim that is held has its place in
+		// the order; what failed beside it with a higher epoch must not keep it from
+		// a voice, or the holder would hang on a bare majority.
 		answer.Refusal = RefusedEpoch
 	default:
-		v.claim, v.seq, v.session, v.seen = ask.Claim, ask.Seq, session, ask.Claim.Epoch
+		v.claim, v.seq, v.session, v.seen = ask.Claim, ask.Seq, session, max(v.seen, ask.Claim.Epoch)
 		v.until = now + ask.Term
+		if ask.Claim.Node != m.self {
+			v.other = v.until
+		}
 		answer.Kind = Grant
 	}
 	return answer
@@ -67,11 +78,12 @@ func (m *Machine) released(claim Claim, resource string, now time.Duration) {
 		v.claim = Claim{}
 	}
 	v.seen = max(v.seen, claim.Epoch)
+	v.ended[claim.Node] = max(v.ended[claim.Node], claim.Epoch)
 }
 
 func (m *Machine) free(resource string, v *voice, now time.Duration) {
 	if v.given(now) {
-		v.until = now
+		v.until, v.other = now, min(v.other, now)
 		m.hurry(resource, now)
 	}
 }
@@ -91,7 +103,7 @@ func (m *Machine) SessionEnded(session Session, now time.Duration) {
 func (m *Machine) voiceOf(resource string) *voice {
 	v := m.voices[resource]
 	if v == nil {
-		v = &voice{}
+		v = &voice{ended: make(map[string]uint64)}
 		m.voices[resource] = v
 	}
 	return v

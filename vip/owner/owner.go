@@ -144,7 +144,8 @@ func (o *Owner) decide(p Policy, see Observation, now time.Time) Decision {
 		return Decision{Code: CodeGate, Message: "the gate is closed"}
 	}
 	defend := false
-	if see.Rival && o.last.Answer {
+	// Who has just lost the lease hears its follower, and there is no conflict.
+	if see.Rival && o.last.Answer && (see.Held || o.resort) {
 		o.Conflicts++
 		again := !o.defendedAt.IsZero() && now.Sub(o.defendedAt) < defendInterval
 		if o.resort || again {

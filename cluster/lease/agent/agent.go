@@ -45,7 +45,7 @@ type Bidder struct {
 
 // Times of a session.
 const (
-	// beat is how often each end says something, were it nothing. Bids ride on it.
+	// beat is how often a node says to a member what it bids for, were it nothing.
 	beat = 100 * time.Millisecond
 	// silence is how long an end may say nothing before the session is dropped.
 	silence = time.Second

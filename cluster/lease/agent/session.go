@@ -92,7 +92,7 @@ func (a *Agent) ask(ctx context.Context, p *peer) error {
 			}
 		}))
 	}()
-	cancel(write(ctx, conn, p.out, a.ourBids))
+	cancel(write(ctx, conn, p.out, beat, a.ourBids))
 	// Our count of its grants ends before the member can see the session's end.
 	a.locked(func(now time.Duration) {
 		a.machine.PeerLost(p.name, now)
@@ -121,7 +121,7 @@ func (a *Agent) serve(ctx context.Context, conn net.Conn, from string) {
 	wrote := make(chan struct{})
 	go func() {
 		defer close(wrote)
-		cancel(write(ctx, conn, out, nil))
+		cancel(write(ctx, conn, out, silence*2/5, nil))
 		_ = conn.Close() // frees the reader
 	}()
 	a.mu.Lock()
@@ -183,12 +183,18 @@ func (a *Agent) read(conn net.Conn, take func(lease.Message, time.Duration)) err
 	}
 }
 
-// write sends what is queued, as many messages together as there are, and a
-// beat where there is nothing, until ctx ends.
-func write(ctx context.Context, conn net.Conn, out <-chan lease.Message, bids func() []lease.Message) error {
-	ticker := time.NewTicker(beat)
+// write sends what is queued, as many messages together as there are, until ctx
+// ends. Every pace it sends the bids or, if they are nil, a frame of nothing, unless
+// it has sent something meanwhile: a claimant whose process is killed has no word
+// from the member unread then, and the kernel ends its session by FIN, which the
+// member believes, rather than by a reset.
+func write(ctx context.Context, conn net.Conn, out <-chan lease.Message, pace time.Duration, bids func() []lease.Message) error {
+	ticker := time.NewTicker(pace)
 	defer ticker.Stop()
 	for {
+		if bids == nil {
+			ticker.Reset(pace)
+		}
 		batch := []lease.Message{}
 		select {
 		case m := <-out:
