@@ -120,7 +120,7 @@ func (a nodeAPI) Undrain(ctx context.Context) error { return a.n.reconciler.Undr
 
 // status is this node's word on itself.
 func (n *Node) status() *pharosv1.NodeStatusResponse {
-	out := describe(n.reconciler.View(), n.proxy.Status(), n.speaker.Status())
+	out := withARP(describe(n.reconciler.View(), n.proxy.Status(), n.speaker.Status()), n.holder.Status())
 	out.Name, out.SoftwareVersion, out.Started = n.config.Name, n.opts.Version, timestamppb.New(n.started)
 	leader, _ := n.store.Leader()
 	out.HasLeader = leader != ""

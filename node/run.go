@@ -104,9 +104,11 @@ func (r *run) startAlone() {
 }
 
 func (r *run) prepareKernel() {
-	if err := r.addrs.Prepare(); err != nil {
+	err := r.addrs.Prepare()
+	if err != nil {
 		r.logger.Warn("the kernel may answer ARP for a VIP", "error", err)
 	}
+	r.holder.SetKernel(err)
 }
 
 // startData starts a part whose failure ends the Run.
@@ -122,6 +124,7 @@ func (r *run) startProxy() { r.startData(r.proxyPart, "proxy", r.proxy.Run) }
 func (r *run) startReconciler() {
 	r.startData(r.reconcilerPart, "reconciler", r.reconciler.Run)
 	r.startData(r.reconcilerPart, "self-probe", r.vigil.Run)
+	r.startData(r.reconcilerPart, "ARP and NDP", r.holder.Run)
 }
 func (r *run) startBGP() { r.startData(r.bgpPart, "BGP speaker", r.speaker.Run) }
 
@@ -139,6 +142,8 @@ func (n *Node) controlTasks() []task {
 		{"control API", func(ctx context.Context) error { return n.api.Run(ctx, n.mux.GRPC()) }},
 		{"join server", func(ctx context.Context) error { return n.joins.Run(ctx, n.mux.Join()) }},
 		{"heartbeats", n.members.Run},
+		{"leases", n.runLeases},
+		{"members of the leases", n.followMembers},
 		{"registration", n.register},
 		{"configuration watch", n.followStore},
 		{"heartbeat contents", n.describeToMembers},
