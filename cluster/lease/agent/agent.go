@@ -73,6 +73,7 @@ type Agent struct {
 	last     map[string]summary
 	changed  chan struct{} // closed at the next change
 	group    *group        // nil: it does not run
+	retired  bool          // see HandOver
 }
 
 type bid struct {
@@ -145,7 +146,7 @@ func (a *Agent) SetMembers(members []Peer) {
 // held any more.
 func (a *Agent) SetWant(resource string, bids bool, w lease.Want) {
 	a.locked(func(now time.Duration) {
-		if bids {
+		if bids && !a.retired {
 			a.ours[resource] = w.Rank
 		} else {
 			delete(a.ours, resource)
@@ -202,6 +203,24 @@ func (a *Agent) Changed() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.changed
+}
+
+// HandOver ends this agent's part for the next process of the node: nothing is
+// held when it returns, and nothing is granted or wanted any more. The others keep
+// for a moment for the node what it had. What it returns is for Adopt.
+func (a *Agent) HandOver() (handed []byte) {
+	a.locked(func(now time.Duration) {
+		handed = a.machine.HandOver(now)
+		clear(a.ours)
+		a.retired = true
+	})
+	return handed
+}
+
+// Adopt takes over from the node's process before, which has called HandOver.
+func (a *Agent) Adopt(handed []byte) (err error) {
+	a.locked(func(now time.Duration) { err = a.machine.Adopt(handed, now) })
+	return err
 }
 
 // Run takes part until ctx ends. At its end everything has been given back.
