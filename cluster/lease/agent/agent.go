@@ -74,6 +74,7 @@ type Agent struct {
 	changed  chan struct{} // closed at the next change
 	group    *group        // nil: it does not run
 	retired  bool          // see HandOver
+	late     Lateness
 }
 
 type bid struct {
@@ -280,22 +281,44 @@ func (a *Agent) accept(ctx, inner context.Context) error {
 	}
 }
 
+// Lateness is by how much later than planned what was due was done. Leases are lost
+// where it comes near their terms: the machine is too busy for them.
+type Lateness struct {
+	Count    uint64
+	Sum, Max time.Duration
+}
+
+// Lateness is that since the start.
+func (a *Agent) Lateness() Lateness {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.late
+}
+
 // keepTime has the machine do what is due.
 func (a *Agent) keepTime(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var due time.Duration // 0: it was woken
 	for {
 		a.mu.Lock()
 		now := a.cfg.Now()
+		if due > 0 {
+			late := max(now-due, 0)
+			a.late = Lateness{a.late.Count + 1, a.late.Sum + late, max(a.late.Max, late)}
+		}
 		a.machine.Tick(now)
 		a.settle(now, nil)
 		next := min(a.machine.Next(now)-now, beat)
 		a.mu.Unlock()
 		// A machine whose step is to wait for another member may name the present.
-		timer.Reset(max(next, time.Millisecond))
+		next = max(next, time.Millisecond)
+		timer.Reset(next)
 		select {
 		case <-timer.C:
+			due = now + next
 		case <-a.wake:
+			due = 0
 		case <-ctx.Done():
 			return
 		}
