@@ -163,7 +163,7 @@ func (m *Machine) attempt(resource string, c *claim, now time.Duration) {
 	if now < c.tryAt || !slices.Contains(m.members, m.self) {
 		return
 	}
-	if v.given(now) && !v.claim.sameProcess(Claim{Node: m.self, Life: m.life}) {
+	if v.given(now) && !v.claim.sameProcess(Claim{Node: m.self, Life: m.life}) && !v.keptFor(m.self) {
 		return // Next is its end
 	}
 	m.epoch = max(m.epoch, v.seen) + 1
@@ -241,15 +241,21 @@ func (m *Machine) backOff(c *claim, now time.Duration) {
 
 // giveUp ends the attempt or the lease, here first and then at the others.
 func (m *Machine) giveUp(resource string, c *claim, now time.Duration) {
+	m.giveUpFor(resource, c, now, false)
+}
+
+// giveUpFor is giveUp; keep: the voices are to be kept for this node's next
+// process.
+func (m *Machine) giveUpFor(resource string, c *claim, now time.Duration, keep bool) {
 	if c.claim.Epoch == 0 {
 		return
 	}
 	ended := c.claim
 	c.claim, c.granted, c.refused, c.sent, c.held = Claim{}, nil, nil, nil, false
-	m.released(ended, resource, now)
+	m.released(ended, resource, keep, now)
 	for _, peer := range m.members {
 		if peer != m.self {
-			m.send(peer, Message{Kind: Release, Resource: resource, Claim: ended})
+			m.send(peer, Message{Kind: Release, Resource: resource, Claim: ended, Keep: keep})
 		}
 	}
 }
@@ -269,7 +275,7 @@ func (m *Machine) nextOf(resource string, c *claim, now time.Duration) time.Dura
 	}
 	if c.claim.Epoch == 0 {
 		next := c.tryAt
-		if v := m.voices[resource]; v != nil && v.given(now) {
+		if v := m.voices[resource]; v != nil && v.given(now) && !v.keptFor(m.self) {
 			next = max(next, v.until)
 		}
 		return next

@@ -44,6 +44,7 @@ type Machine struct {
 	members    []string // sorted, this node included if it is one
 	view       uint64   // their digest
 	quietUntil time.Duration
+	retired    bool // another process of the node has its part: see HandOver
 
 	voices map[string]*voice
 	claims map[string]*claim
@@ -77,7 +78,7 @@ func (m *Machine) SetMembers(names []string, now time.Duration) {
 	members := slices.Clone(names)
 	slices.Sort(members)
 	members = slices.Compact(members)
-	if slices.Equal(members, m.members) {
+	if m.retired || slices.Equal(members, m.members) {
 		return
 	}
 	m.members = members
@@ -121,7 +122,7 @@ func (m *Machine) Receive(from string, session Session, msg Message, now time.Du
 		}
 	case Release:
 		if msg.Claim.Node == from {
-			m.released(msg.Claim, msg.Resource, now)
+			m.released(msg.Claim, msg.Resource, msg.Keep, now)
 		}
 	case Grant, Refuse:
 		m.answered(from, msg, now)

@@ -64,6 +64,8 @@ type Message struct {
 	Rank    uint32  `json:"rank,omitempty"` // of Ask and Bid; the higher, the better
 	// Held of Ask: the claim has had a majority, and asks for more voices.
 	Held bool `json:"held,omitempty"`
+	// Keep of Release: the claimant's next process is about to ask for the voice.
+	Keep bool `json:"keep,omitempty"`
 }
 
 // Envelope is a message and whom it is for.

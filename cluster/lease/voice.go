@@ -14,6 +14,8 @@ type voice struct {
 	seq     uint64        // the newest ask of the claim
 	session Session       // that the newest ask came by
 	seen    uint64        // the highest epoch given a voice, ever
+	// kept: the claim has ended, and any of its node's may take its place until then.
+	kept bool
 	// ended has, by node, the highest epoch of its claims that it has given up.
 	ended map[string]uint64
 	other time.Duration // when it ended, or will, to back a claim of another node; 0: never did
@@ -21,16 +23,18 @@ type voice struct {
 
 func (v *voice) given(now time.Duration) bool { return now < v.until }
 
+func (v *voice) keptFor(node string) bool { return v.kept && v.claim.Node == node }
+
 // asked answers one ask.
 func (m *Machine) asked(session Session, ask Message, now time.Duration) Message {
 	v := m.voiceOf(ask.Resource)
 	m.yield(v, ask, now)
 	answer := Message{Kind: Refuse, Resource: ask.Resource, Claim: ask.Claim, Seq: ask.Seq, Seen: v.seen}
-	mine := v.given(now) && v.claim == ask.Claim
+	mine := v.given(now) && v.claim == ask.Claim && !v.kept
 	switch {
 	case ask.View != m.view:
 		answer.Refusal = RefusedView
-	case v.given(now) && !mine:
+	case v.given(now) && !mine && !v.keptFor(ask.Claim.Node):
 		answer.Refusal, answer.Holder = RefusedHeld, v.claim.Node
 	case now < m.quietUntil && !mine:
 		answer.Refusal = RefusedQuiet
@@ -45,6 +49,7 @@ func (m *Machine) asked(session Session, ask Message, now time.Duration) Message
 		// a voice, or the holder would hang on a bare majority.
 		answer.Refusal = RefusedEpoch
 	default:
+		v.kept = false
 		v.claim, v.seq, v.session, v.seen = ask.Claim, ask.Seq, session, max(v.seen, ask.Claim.Epoch)
 		v.until = now + ask.Term
 		if ask.Claim.Node != m.self {
@@ -69,11 +74,19 @@ func (m *Machine) yield(v *voice, ask Message, now time.Duration) {
 	}
 }
 
-// released takes a voice back from a claim that has ended. Asks of it that are
+// released takes a voice back from a claim that has ended, to give it to whoever
+// asks next or to keep it for the claimant's next process. Asks of it that are
 // still on their way are refused from here on.
-func (m *Machine) released(claim Claim, resource string, now time.Duration) {
+func (m *Machine) released(claim Claim, resource string, keep bool, now time.Duration) {
 	v := m.voiceOf(resource)
-	if v.claim == claim {
+	switch {
+	case v.claim != claim || v.kept:
+	case keep && v.given(now):
+		v.kept, v.session, v.until = true, 0, now+keepFor
+		if claim.Node != m.self {
+			v.other = v.until
+		}
+	default:
 		m.free(resource, v, now)
 		v.claim = Claim{}
 	}

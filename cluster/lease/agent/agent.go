@@ -73,6 +73,8 @@ type Agent struct {
 	last     map[string]summary
 	changed  chan struct{} // closed at the next change
 	group    *group        // nil: it does not run
+	retired  bool          // see HandOver
+	late     Lateness
 }
 
 type bid struct {
@@ -145,7 +147,7 @@ func (a *Agent) SetMembers(members []Peer) {
 // held any more.
 func (a *Agent) SetWant(resource string, bids bool, w lease.Want) {
 	a.locked(func(now time.Duration) {
-		if bids {
+		if bids && !a.retired {
 			a.ours[resource] = w.Rank
 		} else {
 			delete(a.ours, resource)
@@ -202,6 +204,24 @@ func (a *Agent) Changed() <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.changed
+}
+
+// HandOver ends this agent's part for the next process of the node: nothing is
+// held when it returns, and nothing is granted or wanted any more. The others keep
+// for a moment for the node what it had. What it returns is for Adopt.
+func (a *Agent) HandOver() (handed []byte) {
+	a.locked(func(now time.Duration) {
+		handed = a.machine.HandOver(now)
+		clear(a.ours)
+		a.retired = true
+	})
+	return handed
+}
+
+// Adopt takes over from the node's process before, which has called HandOver.
+func (a *Agent) Adopt(handed []byte) (err error) {
+	a.locked(func(now time.Duration) { err = a.machine.Adopt(handed, now) })
+	return err
 }
 
 // Run takes part until ctx ends. At its end everything has been given back.
@@ -261,22 +281,44 @@ func (a *Agent) accept(ctx, inner context.Context) error {
 	}
 }
 
+// Lateness is by how much later than planned what was due was done. Leases are lost
+// where it comes near their terms: the machine is too busy for them.
+type Lateness struct {
+	Count    uint64
+	Sum, Max time.Duration
+}
+
+// Lateness is that since the start.
+func (a *Agent) Lateness() Lateness {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.late
+}
+
 // keepTime has the machine do what is due.
 func (a *Agent) keepTime(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var due time.Duration // 0: it was woken
 	for {
 		a.mu.Lock()
 		now := a.cfg.Now()
+		if due > 0 {
+			late := max(now-due, 0)
+			a.late = Lateness{a.late.Count + 1, a.late.Sum + late, max(a.late.Max, late)}
+		}
 		a.machine.Tick(now)
 		a.settle(now, nil)
 		next := min(a.machine.Next(now)-now, beat)
 		a.mu.Unlock()
 		// A machine whose step is to wait for another member may name the present.
-		timer.Reset(max(next, time.Millisecond))
+		next = max(next, time.Millisecond)
+		timer.Reset(next)
 		select {
 		case <-timer.C:
+			due = now + next
 		case <-a.wake:
+			due = 0
 		case <-ctx.Done():
 			return
 		}
