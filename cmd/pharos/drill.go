@@ -262,7 +262,7 @@ func drillProgress(w io.Writer) func(string) {
 // drillRunError gives a failure of a run its exit code: 2 for what the caller
 // can correct, 3 for a run without a verdict.
 func drillRunError(err error) error {
-	if errors.Is(err, drill.ErrNoNode) || errors.Is(err, drill.ErrNoFault) {
+	if errors.Is(err, drill.ErrNoNode) || errors.Is(err, drill.ErrNoFault) || errors.Is(err, drill.ErrNoControl) {
 		return &drillError{code: drillUsage, err: err}
 	}
 	return &drillError{code: drillInvalid, err: err}

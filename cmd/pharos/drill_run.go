@@ -91,6 +91,7 @@ func newDrillRunCommand() *cobra.Command {
 			options := flags.options
 			options.Limits = limits.over(cmd, scenario.Limits)
 			options.Limits.MaxLate = flags.maxLate
+			options.DetectedGap = !cmd.Flags().Changed("max-gap")
 			if held > 0 {
 				options.ProbeArgs = append(options.ProbeArgs, "--held", strconv.Itoa(held), "--held-path", heldPath)
 			}
@@ -103,7 +104,7 @@ func newDrillRunCommand() *cobra.Command {
 			var results []drill.Result
 			for i := range repeat {
 				run := options
-				if nodes := site.Nodes(); run.Node == "" && repeat > 1 && len(nodes) > 0 {
+				if nodes := site.Nodes(); run.Node == "" && repeat > 1 && !scenario.Picks && len(nodes) > 0 {
 					run.Node = nodes[i%len(nodes)]
 				}
 				if repeat > 1 {
@@ -124,7 +125,7 @@ func newDrillRunCommand() *cobra.Command {
 	flags.register(cmd)
 	limits.register(cmd)
 	f := cmd.Flags()
-	f.StringVar(&flags.options.Node, "node", "", "the node to break (default the middle one; with --repeat each in turn)")
+	f.StringVar(&flags.options.Node, "node", "", "the node to break (default the middle one, with --repeat each in turn, or the one that the drill is about)")
 	f.IntVar(&repeat, "repeat", 1, "how often to run it")
 	f.IntVar(&held, "held", 0, "connections to hold open with requests in flight, beside the probes")
 	f.StringVar(&heldPath, "held-path", "/slow?ms=200", "path of the requests on held connections")
@@ -133,6 +134,9 @@ func newDrillRunCommand() *cobra.Command {
 	f.DurationVar(&flags.options.After, "after", flags.options.After, "how long to watch after the recovery")
 	f.DurationVar(&flags.options.Leave, "leave-deadline", flags.options.Leave, "how long to wait for the router to drop the node")
 	f.DurationVar(&flags.options.Return, "return-deadline", flags.options.Return, "how long to wait for the router to take the node back")
+	f.DurationVar(&flags.options.Hold, "hold", flags.options.Hold, "how long a fault stays that the router need not see")
+	f.StringVar(&flags.options.Split, "split", "", "of a partition: the groups, such as 'n1|n2,n3' (default the node, and the others)")
+	f.BoolVar(&flags.options.OneWay, "one-way", false, "of a partition: the first group does not hear the others, but is heard")
 	f.DurationVar(&flags.drainDeadline, "drain-deadline", 5*time.Second, "deadline of a drain, after which what is open is cut (lab)")
 	return cmd
 }

@@ -50,6 +50,7 @@ kernel gives users their own namespaces.`,
 		newLabUpCommand(&name),
 		newLabDownCommand(&name),
 		newLabStatusCommand(&name),
+		newLabStartCommand(&name),
 		newLabExecCommand(&name),
 		newLabShellCommand(&name),
 		newLabArpwatchCommand(),
@@ -146,6 +147,27 @@ func newLabDownCommand(name *string) *cobra.Command {
 		}
 		return err
 	}
+	return cmd
+}
+
+func newLabStartCommand(name *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "start NODE",
+		Short: "Start a node's process again, if it does not run",
+		Args:  labArguments(1, 1, "NODE"),
+	}
+	cmd.RunE = inLabNamespace(false, func(cmd *cobra.Command, args []string) error {
+		l, err := netns.Open(*name)
+		if err != nil {
+			return err
+		}
+		err = l.Start(cmd.Context(), args[0])
+		if errors.Is(err, netns.ErrRunning) {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s runs already\n", args[0])
+			return nil
+		}
+		return err
+	})
 	return cmd
 }
 

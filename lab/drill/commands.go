@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"slices"
+	"strings"
 
 	"github.com/pharos-lb/pharos/lab/fault"
 )
@@ -55,16 +56,19 @@ func (c *Commands) Router(ctx context.Context, argv ...string) *exec.Cmd {
 func (c *Commands) OneClock() bool { return false }
 
 // Fault implements Site: whatever the drill, the operator's commands do it.
-func (c *Commands) Fault(kind Kind, node string) (fault.Injector, error) {
+func (c *Commands) Fault(kind Kind, node string, from ...string) (fault.Injector, error) {
 	if c.Breaks == "" || c.Mends == "" {
 		return nil, fmt.Errorf("%w: %s of %s: say how by --inject and --revert", ErrNoFault, kind, node)
 	}
 	shell := func(script string) func(context.Context) *exec.Cmd {
 		return func(ctx context.Context) *exec.Cmd {
 			cmd := exec.CommandContext(ctx, "sh", "-c", script)
-			cmd.Env = append(cmd.Environ(), "PHAROS_DRILL_NODE="+node)
+			cmd.Env = append(cmd.Environ(), "PHAROS_DRILL_NODE="+node, "PHAROS_DRILL_FROM="+strings.Join(from, " "))
 			return cmd
 		}
 	}
-	return &fault.Command{InjectWith: shell(c.Breaks), RevertWith: shell(c.Mends)}, nil
+	return &fault.Guarded{
+		Injector: &fault.Command{InjectWith: shell(c.Breaks), RevertWith: shell(c.Mends)},
+		Mend:     func(ctx context.Context) (*exec.Cmd, error) { return shell(c.Mends)(ctx), nil },
+	}, nil
 }

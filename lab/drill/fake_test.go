@@ -226,7 +226,7 @@ func (s *fakeSite) Router(ctx context.Context, argv ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "cat", s.routes)
 }
 
-func (s *fakeSite) Fault(_ Kind, node string) (fault.Injector, error) {
+func (s *fakeSite) Fault(_ Kind, node string, _ ...string) (fault.Injector, error) {
 	s.fault.node = node
 	return &s.fault, nil
 }

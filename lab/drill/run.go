@@ -23,8 +23,14 @@ type Options struct {
 	After     time.Duration // watched after the recovery
 	Leave     time.Duration // deadline for the fault to take effect at the router
 	Return    time.Duration // deadline for the node to be back at the router
+	Hold      time.Duration // how long a fault stays that the router need not see
+	Split     string        // of a partition: "n1|n2,n3"; empty: Node is apart
+	OneWay    bool          // of a partition: the first group does not hear the others, and is heard
 	ProbeArgs []string      // further ones of the prober: held connections, path, ...
 	Limits    oracle.Limits
+	// DetectedGap has the limit of the gap follow the router's detection time, in
+	// the drills that name how much more there may be.
+	DetectedGap bool
 }
 
 // DefaultOptions are those of the CLI.
@@ -32,7 +38,7 @@ func DefaultOptions() Options {
 	return Options{
 		Interval: 2 * time.Millisecond, Timeout: time.Second,
 		Before: 1500 * time.Millisecond, Settle: 1500 * time.Millisecond, After: 1500 * time.Millisecond,
-		Leave: 30 * time.Second, Return: time.Minute,
+		Leave: 30 * time.Second, Return: time.Minute, Hold: 5 * time.Second,
 	}
 }
 
@@ -51,6 +57,7 @@ func (o Options) Validate() error {
 		{"after", o.After, 100 * time.Millisecond, time.Hour},
 		{"leave", o.Leave, time.Second, time.Hour},
 		{"return", o.Return, time.Second, time.Hour},
+		{"hold", o.Hold, 100 * time.Millisecond, time.Hour},
 	} {
 		if f.value < f.min || f.value > f.max {
 			errs = append(errs, fmt.Errorf("%s: %v is not within %v to %v", f.name, f.value, f.min, f.max))
@@ -72,6 +79,9 @@ type Result struct {
 // firstAnswer bounds the wait for the first probe to be answered.
 const firstAnswer = 10 * time.Second
 
+// checking is above what all checks of a drill may take.
+const checking = 6 * changeLimit
+
 // stopping bounds the wait for the prober's end, beyond a probe's timeout.
 const stopping = 10 * time.Second
 
@@ -82,22 +92,66 @@ func Run(ctx context.Context, site Site, s Scenario, o Options, log *slog.Logger
 	if err := o.Validate(); err != nil {
 		return Result{}, err
 	}
-	node, err := chooseNode(site, o.Node)
+	r := &run{site: site, scenario: s, options: o, log: log, progress: progress}
+	if err := r.prepare(ctx); err != nil {
+		return Result{}, err
+	}
+	injector, err := r.plan.injector(site)
 	if err != nil {
 		return Result{}, err
 	}
-	injector, err := site.Fault(s.Kind, node)
-	if err != nil {
-		return Result{}, err
-	}
-	r := &run{site: site, scenario: s, options: o, node: node, log: log, progress: progress}
-	result := Result{Scenario: s.Name, Site: site.Name(), Target: site.Target().String(), Node: node, Started: time.Now()}
+	result := Result{Scenario: s.Name, Site: site.Name(), Target: site.Target().String(), Node: r.plan.name(), Started: time.Now()}
 	history, err := r.observe(ctx, injector)
-	if err != nil {
-		return Result{}, fmt.Errorf("drill %s of %s: %w", s.Name, node, err)
+	if err == nil {
+		result.Verdict = oracle.Judge(history, r.options.Limits)
 	}
-	result.Verdict = oracle.Judge(history, o.Limits)
+	if undo := r.restore(ctx); undo != nil {
+		err = errors.Join(err, fmt.Errorf("the configuration was NOT put back: %w", undo))
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("drill %s of %s: %w", s.Name, r.plan.name(), err)
+	}
 	return result, nil
+}
+
+// prepare decides what is broken, and by what it is judged.
+func (r *run) prepare(ctx context.Context) error {
+	node, err := chooseNode(r.site, r.options.Node)
+	if err != nil {
+		return err
+	}
+	if !r.scenario.Splits && (r.options.Split != "" || r.options.OneWay) {
+		return fmt.Errorf("%w: %s knows no split", ErrNoFault, r.scenario.Name)
+	}
+	plan := r.scenario.Plan
+	if plan == nil {
+		plan = one
+	}
+	if r.plan, err = plan(ctx, r.site, r.scenario.Kind, node, r.options); err != nil {
+		return err
+	}
+	r.node = r.plan.Node
+	if d, ok := r.site.(Detector); ok && r.options.DetectedGap && r.scenario.BeyondDetection > 0 {
+		found, err := d.Detection(ctx, r.node)
+		if err != nil {
+			return err
+		}
+		r.options.Limits.MaxGap = limit(found + r.scenario.BeyondDetection)
+	}
+	if _, ok := r.site.(Controller); ok && (r.scenario.Meanwhile != nil || r.scenario.Afterwards != nil) {
+		if r.operator, err = newOperator(ctx, r.site); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restore sees to it that no check has left the cluster's configuration changed.
+func (r *run) restore(ctx context.Context) error {
+	if r.operator == nil || !r.operator.changed {
+		return nil
+	}
+	return insist(context.WithoutCancel(ctx), func(ctx context.Context) error { return r.operator.restore(ctx, r.node) })
 }
 
 func chooseNode(site Site, node string) (string, error) {
@@ -118,7 +172,9 @@ type run struct {
 	site     Site
 	scenario Scenario
 	options  Options
-	node     string
+	plan     Plan
+	node     string    // the victim
+	operator *operator // nil: nothing is tried, or cannot be
 	log      *slog.Logger
 	progress func(string)
 
@@ -162,7 +218,7 @@ func (r *run) observe(ctx context.Context, injector fault.Injector) (oracle.Hist
 	}
 	r.history.Begin, r.history.End, r.history.Probes, r.history.Held = probes.begin, probes.end, probes.probes, probes.held
 	changes, doubts := r.router.finish(ctx)
-	r.history.Router, r.history.Doubts = changes, doubts
+	r.history.Router, r.history.Doubts = changes, append(r.history.Doubts, doubts...)
 	// A clock that was set shows as a difference between wall and monotonic time.
 	if step := time.Now().Round(0).Sub(clock.Round(0)) - time.Since(clock); step > maxClockStep || step < -maxClockStep {
 		r.history.Doubts = append(r.history.Doubts, oracle.ClockStep(step))
@@ -179,35 +235,82 @@ func (r *run) breakAndMend(ctx context.Context, injector fault.Injector) error {
 		return err
 	}
 	return fault.With(ctx, injector, func(ctx context.Context, injected fault.Moment, revert fault.Revert) error {
-		r.step(oracle.Step{Name: r.scenario.Inject, Effect: oracle.Leaves, Abrupt: r.scenario.Abrupt}, injected)
-		if err := within(ctx, r.options.Leave, func(ctx context.Context) error { return r.router.await(ctx, r.node, false) }); err != nil {
-			return err
+		leaves, returns := oracle.Leaves, oracle.Returns
+		if r.scenario.Stays {
+			leaves, returns = oracle.Stays, oracle.Stays
 		}
-		r.say("the router dropped %s", r.node)
-		if err := pause(ctx, r.options.Settle); err != nil {
+		r.step(oracle.Step{Name: r.scenario.Inject, Effect: leaves, Abrupt: r.scenario.Abrupt}, injected)
+		if err := r.whileBroken(ctx, injector, injected); err != nil {
 			return err
 		}
 		mended, err := revert(ctx)
 		if err != nil {
 			return err
 		}
-		r.step(oracle.Step{Name: r.scenario.Revert, Effect: oracle.Returns}, mended)
-		if err := within(ctx, r.options.Return, func(ctx context.Context) error { return r.router.await(ctx, r.node, true) }); err != nil {
-			return err
+		r.step(oracle.Step{Name: r.scenario.Revert, Effect: returns}, mended)
+		if !r.scenario.Stays {
+			if err := within(ctx, r.options.Return, func(ctx context.Context) error { return r.router.await(ctx, r.node, true) }); err != nil {
+				return err
+			}
+			r.say("the router took %s back", r.node)
 		}
-		r.say("the router took %s back", r.node)
 		if err := pause(ctx, r.options.Settle); err != nil {
 			return err
 		}
+		r.check(ctx, r.scenario.Afterwards)
 		r.history.Recovered = time.Now()
 		return pause(ctx, r.options.After)
 	})
 }
 
+// whileBroken is from the fault to its end.
+func (r *run) whileBroken(ctx context.Context, injector fault.Injector, injected fault.Moment) error {
+	if !r.scenario.Stays {
+		if err := within(ctx, r.options.Leave, func(ctx context.Context) error { return r.router.await(ctx, r.node, false) }); err != nil {
+			return err
+		}
+		r.say("the router dropped %s", r.node)
+	}
+	if r.scenario.Passing {
+		return nil
+	}
+	r.check(ctx, r.scenario.Meanwhile)
+	rest := r.options.Settle
+	if r.scenario.Stays {
+		rest = time.Until(injected.Done.Add(r.options.Hold))
+	}
+	if err := pause(ctx, rest); err != nil {
+		return err
+	}
+	switch met, err := fault.Count(ctx, injector); {
+	case errors.Is(err, fault.ErrNoCount):
+	case err != nil:
+		return err
+	case met == 0:
+		r.history.Doubts = append(r.history.Doubts, oracle.NotMet(r.scenario.Inject))
+	}
+	return ctx.Err()
+}
+
+// check tries something, and tells of it.
+func (r *run) check(ctx context.Context, checks Checks) {
+	if checks == nil || r.operator == nil {
+		return
+	}
+	for _, c := range checks(ctx, r.operator, r.plan) {
+		r.history.Checks = append(r.history.Checks, c)
+		if c.Wrong == "" {
+			r.say("as it should be: %s", c.What)
+		} else {
+			r.say("NOT as it should be: %s: %s", c.What, c.Wrong)
+		}
+	}
+}
+
 func (r *run) step(s oracle.Step, m fault.Moment) {
 	s.Began, s.Done = m.Began, m.Done
 	r.history.Steps = append(r.history.Steps, s)
-	r.say("%s %s", s.Name, r.node)
+	r.say("%s %s", s.Name, r.plan.name())
 }
 
 func (r *run) say(format string, args ...any) { r.progress(fmt.Sprintf(format, args...)) }
@@ -215,7 +318,7 @@ func (r *run) say(format string, args ...any) { r.progress(fmt.Sprintf(format, a
 // probeArgs bound the traffic by the sum of all deadlines.
 func (r *run) probeArgs() []string {
 	o := r.options
-	bound := firstAnswer + o.Before + o.Leave + 2*o.Settle + o.Return + o.After + 2*fault.RevertTimeout + stopping
+	bound := firstAnswer + o.Before + o.Leave + 2*o.Settle + o.Return + o.After + o.Hold + 2*fault.RevertTimeout + checking + stopping
 	return append([]string{
 		"--target", r.site.Target().String(), "--interval", o.Interval.String(), "--timeout", o.Timeout.String(), "--duration", bound.String(),
 	}, o.ProbeArgs...)

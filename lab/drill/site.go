@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/netip"
 	"os/exec"
+	"time"
 
 	"github.com/pharos-lb/pharos/lab/fault"
 )
@@ -22,6 +23,16 @@ const (
 	Drain   Kind = "drain"   // the planned way out; reverted by undrain
 	Hang    Kind = "hang"    // the threads that serve stand still; reverted by letting them go
 	Silence Kind = "silence" // all packets of the node are lost; reverted by letting them through
+
+	Freeze       Kind = "freeze"        // SIGSTOP of all processes of the node; reverted by SIGCONT
+	LinkDown     Kind = "link-down"     // the node sets its interface down; reverted by setting it up
+	FarLinkDown  Kind = "far-link-down" // the same at the other end of the cable
+	ControlLoss  Kind = "control-loss"  // packets of its control and gossip ports are lost; reverted by letting them through
+	ControlDeaf  Kind = "control-deaf"  // the same, but only of those that come in
+	BFDLoss      Kind = "bfd-loss"      // its BFD packets are lost; reverted by letting them through
+	SessionReset Kind = "session-reset" // the router ends its BGP sessions, once
+	DiskFull     Kind = "disk-full"     // no room on the disk of its data; reverted by making some
+	Descriptors  Kind = "fd-exhaustion" // it may open hardly a file more; reverted by letting it
 )
 
 // The refusals that callers decide on: all are the caller's to correct.
@@ -29,6 +40,7 @@ var (
 	ErrNoNode     = errors.New("no such node")
 	ErrNoScenario = errors.New("no such drill")
 	ErrNoFault    = errors.New("this fault cannot be injected here")
+	ErrNoControl  = errors.New("the product's CLI cannot be run")
 )
 
 // Site is a cluster, its router and the place of its clients.
@@ -49,6 +61,14 @@ type Site interface {
 	Router(ctx context.Context, argv ...string) *exec.Cmd
 	// OneClock says that the router's clock is this machine's.
 	OneClock() bool
-	// Fault prepares a fault of a node. The error wraps ErrNoNode or ErrNoFault.
-	Fault(kind Kind, node string) (fault.Injector, error)
+	// Fault prepares a fault of a node; from names the nodes that it is cut off
+	// from, for the kinds of loss of control, where it is not from all. The error
+	// wraps ErrNoNode or ErrNoFault.
+	Fault(kind Kind, node string, from ...string) (fault.Injector, error)
+}
+
+// Detector is a Site that knows how long its router takes to find out that a node
+// fell silent.
+type Detector interface {
+	Detection(ctx context.Context, node string) (time.Duration, error)
 }

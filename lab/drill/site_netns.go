@@ -2,17 +2,12 @@ package drill
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
 	"slices"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/pharos-lb/pharos/lab/fault"
 	"github.com/pharos-lb/pharos/lab/netns"
 	"github.com/pharos-lb/pharos/lab/topo"
 )
@@ -103,53 +98,3 @@ func (l *Lab) Control(ctx context.Context, node string, args ...string) *exec.Cm
 
 // OneClock implements Site: namespaces of one machine.
 func (l *Lab) OneClock() bool { return true }
-
-// Fault implements Site.
-func (l *Lab) Fault(kind Kind, node string) (fault.Injector, error) {
-	if !slices.Contains(l.nodes, node) {
-		return nil, fmt.Errorf("%w: %q: %s has %s", ErrNoNode, node, l.Name(), strings.Join(l.nodes, ", "))
-	}
-	process := fault.Process{
-		Name:    "pharos serve of " + node,
-		Pid:     func() (int, error) { return l.lab.Pid(node) },
-		Stopped: func(err error) bool { return errors.Is(err, netns.ErrStopped) },
-		Start:   func(ctx context.Context) error { return l.lab.Start(ctx, node) },
-	}
-	switch kind {
-	case Kill:
-		process.Signal = unix.SIGKILL
-		return &process, nil
-	case Restart:
-		process.Signal, process.Await = unix.SIGTERM, true
-		return &process, nil
-	case Hang:
-		return &fault.Hang{Name: process.Name, Pid: process.Pid}, nil
-	case Drain:
-		return &fault.Command{
-			InjectWith: func(ctx context.Context) *exec.Cmd {
-				return l.Control(ctx, node, "drain", node, "--deadline", l.drain.String())
-			},
-			RevertWith: func(ctx context.Context) *exec.Cmd { return l.Control(ctx, node, "undrain", node) },
-		}, nil
-	}
-	if kind == Silence {
-		return &fault.Command{
-			InjectWith: func(ctx context.Context) *exec.Cmd { return l.lab.Command(ctx, node, "sh", "-c", dropAll) },
-			RevertWith: func(ctx context.Context) *exec.Cmd { return l.lab.Command(ctx, node, "sh", "-c", dropNothing) },
-		}, nil
-	}
-	return nil, fmt.Errorf("%w: %q", ErrNoFault, kind)
-}
-
-// A packet is dropped where the kernel has it first and last, so that nobody is
-// told: a drop further in is an error to whom sends.
-const (
-	dropAll = `set -e
-devices=$(ip -o link show | sed -n 's/^[0-9]*: \(eth[0-9]*\).*/\1/p' | paste -sd, -)
-nft "table netdev pharos_drill {
-  chain from { type filter hook ingress devices = { $devices } priority -500; policy drop; }
-  chain to { type filter hook egress devices = { $devices } priority -500; policy drop; }
-}"`
-	dropNothing = `nft list table netdev pharos_drill >/dev/null 2>&1 || exit 0
-nft delete table netdev pharos_drill`
-)

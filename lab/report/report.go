@@ -49,6 +49,7 @@ type Run struct {
 	LongestGapMS   float64   `json:"longest_gap_ms"`
 	Outages        []Outage  `json:"outages,omitempty"`
 	Steps          []Step    `json:"steps,omitempty"`
+	Checks         []Check   `json:"checks,omitempty"` // what was tried as an operator
 	Router         []Hops    `json:"router,omitempty"`
 	Windows        []Window  `json:"windows"`
 	Held           []Held    `json:"held,omitempty"`
@@ -101,6 +102,13 @@ type Step struct {
 	Name   string  `json:"name"`
 	AtMS   float64 `json:"at_ms"`
 	TookMS float64 `json:"took_ms"`
+}
+
+// Check is something that was tried as an operator would.
+type Check struct {
+	What  string  `json:"what"` // what should be so
+	AtMS  float64 `json:"at_ms"`
+	Wrong string  `json:"wrong,omitempty"` // what was so instead
 }
 
 // Hops are the router's next hops from a time on.
@@ -213,6 +221,9 @@ func newRun(r drill.Result) Run {
 	}
 	for _, s := range v.Steps {
 		run.Steps = append(run.Steps, Step{Name: s.Name, AtMS: ms(s.At), TookMS: ms(s.Took)})
+	}
+	for _, c := range v.Checks {
+		run.Checks = append(run.Checks, Check{What: c.What, AtMS: ms(c.At), Wrong: c.Wrong})
 	}
 	for _, c := range v.Router {
 		run.Router = append(run.Router, Hops{AtMS: ms(c.At), NextHops: c.NextHops})

@@ -149,6 +149,13 @@ func (r Run) events() []event {
 	for _, s := range r.Steps {
 		add(s.AtMS, "%s %s (took %s)", s.Name, r.Node, span(s.TookMS))
 	}
+	for _, c := range r.Checks {
+		word := "yes"
+		if c.Wrong != "" {
+			word = "NO: " + c.Wrong
+		}
+		add(c.AtMS, "%s: %s", c.What, word)
+	}
 	for i, h := range r.Router {
 		if i > 0 {
 			hops := strings.Join(h.NextHops, " ")

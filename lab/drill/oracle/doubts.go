@@ -48,7 +48,7 @@ func (j *judge) doubts() []Reason {
 		if w.Sent == 0 {
 			add(WindowEmpty, "no probe was due after %s", s.Name)
 		}
-		if s.Effect == NoEffect || w.Observed || len(j.h.Router) == 0 {
+		if s.Effect == NoEffect || s.Effect == Stays || w.Observed || len(j.h.Router) == 0 {
 			continue
 		}
 		verb := "left"
@@ -90,4 +90,9 @@ func (j *judge) carriedBefore() bool {
 // ClockStep is the reason for a run during which the wall clock was set.
 func ClockStep(by time.Duration) Reason {
 	return Reason{Code: ClockStepped, Message: fmt.Sprintf("the wall clock was set by %v during the run", round(by))}
+}
+
+// NotMet is the reason for a run whose fault nothing has met: no packet, say.
+func NotMet(step string) Reason {
+	return Reason{Code: FaultNotSeen, Message: "nothing met the fault after " + step + ": it shows in no counter"}
 }

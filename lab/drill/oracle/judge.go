@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pharos-lb/pharos/lab/traffic/record"
@@ -64,6 +65,9 @@ func newJudge(h History, limits Limits) *judge {
 		j.starts, j.names = append(j.starts, s.Began.UnixNano()), append(j.names, s.Name)
 		j.v.Steps = append(j.v.Steps, StepTime{Name: s.Name, At: s.Began.Sub(j.v.Zero), Took: s.Done.Sub(s.Began)})
 		j.v.HasReturnStep = j.v.HasReturnStep || s.Effect == Returns
+	}
+	for _, c := range h.Checks {
+		j.v.Checks = append(j.v.Checks, CheckTime{What: c.What, At: c.At.Sub(j.v.Zero), Wrong: c.Wrong})
 	}
 	if !h.Recovered.IsZero() {
 		j.starts, j.names = append(j.starts, h.Recovered.UnixNano()), append(j.names, "after")
@@ -281,6 +285,16 @@ func (j *judge) broken() []Reason {
 			if (w.Name == "before" || w.Name == "after" || w.Name == "all") && w.Spread.Deviation > *l.MaxDeviation {
 				add(Uneven, "%s: a node's share is %.1f %% from even, more than %g %%", w.Name, w.Spread.Deviation, *l.MaxDeviation)
 			}
+		}
+	}
+	for i, step := range j.h.Steps {
+		if at, hops, changed := j.hopsChanged(i + 1); step.Effect == Stays && changed {
+			add(HopsChanged, "after %s, at %v, the router's next hops became %s", step.Name, round(at), strings.Join(hops, ", "))
+		}
+	}
+	for _, c := range j.v.Checks {
+		if c.Wrong != "" {
+			add(CheckFailed, "%s: %s", c.What, c.Wrong)
 		}
 	}
 	if j.v.HasReturnStep && !j.v.Back {

@@ -20,6 +20,7 @@ const (
 	NoEffect Effect = iota // none is due
 	Leaves                 // the victim leaves the router's next hops
 	Returns                // the victim is back among them, and carries traffic
+	Stays                  // the next hops stay as they are, all of them
 )
 
 // Step is one thing that was done to the cluster.
@@ -54,8 +55,17 @@ type History struct {
 	// Recovered is when the steps had been undone and the router had its
 	// next hops back: the window "after" begins. Zero: there is none.
 	Recovered time.Time
+	// Checks are what was tried as an operator.
+	Checks []Check
 	// Doubts are reasons found while recording for which the run is invalid.
 	Doubts []Reason
+}
+
+// Check is something that was tried as an operator would, and what came of it.
+type Check struct {
+	What  string // what should be so: "a change on n1 is refused"
+	At    time.Time
+	Wrong string // what was so instead; empty: it was
 }
 
 // Limits are what a verdict is held against; nil is no limit.
@@ -100,7 +110,9 @@ const (
 	TooManyFailedBack Code = "max_return_failed"
 	TooManyCut        Code = "max_cut"
 	Uneven            Code = "max_deviation"
-	NotBack           Code = "victim_not_back" // a Returns step, and the victim carried nothing after it
+	NotBack           Code = "victim_not_back"   // a Returns step, and the victim carried nothing after it
+	HopsChanged       Code = "next_hops_changed" // a Stays step, and the router's next hops changed after it
+	CheckFailed       Code = "check_failed"      // what was tried as an operator came out wrong
 )
 
 // Reason says why, for a program and for a person.
@@ -133,6 +145,7 @@ type Verdict struct {
 	MaxLate       time.Duration // the latest that a probe was sent after it was due
 	CPUPerProbe   time.Duration // of the prober, all threads
 	Steps         []StepTime
+	Checks        []CheckTime
 	FailedReturn  int // failed probes from the first Returns step on
 	HasReturnStep bool
 }
@@ -220,6 +233,13 @@ type StepTime struct {
 	Name string
 	At   time.Duration
 	Took time.Duration
+}
+
+// CheckTime is a check, relative.
+type CheckTime struct {
+	What  string
+	At    time.Duration
+	Wrong string
 }
 
 // HeldNode counts the lives of held connections that one node carried.

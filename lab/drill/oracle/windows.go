@@ -119,6 +119,24 @@ func (j *judge) effect(window int) (int64, bool) {
 	return j.starts[window], false
 }
 
+// hopsChanged gives the first change of the router's next hops since a window began,
+// up to the next step's, or the end.
+func (j *judge) hopsChanged(window int) (at time.Duration, hops []string, changed bool) {
+	until := j.end
+	if window < len(j.h.Steps) {
+		until = j.until(window)
+	}
+	var before []string
+	for i, c := range j.h.Router {
+		now := j.hopNames(c)
+		if t := c.At.UnixNano(); i > 0 && t >= j.starts[window] && t < until && !slices.Equal(now, before) {
+			return c.At.Sub(j.v.Zero), now, true
+		}
+		before = now
+	}
+	return 0, nil, false
+}
+
 // has says whether the victim is among the next hops of a change.
 func (j *judge) has(c fib.Change) bool { return slices.Contains(j.hopNames(c), j.h.Victim) }
 

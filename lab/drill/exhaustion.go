@@ -1,0 +1,57 @@
+package drill
+
+// diskFull is a disk without room on one node, which others can stand in for.
+func diskFull() Scenario {
+	return Scenario{
+		Name:    "disk-full",
+		Summary: "no room on the disk of one node's data, and some made again",
+		Story: `Fills the disk of the node's data. Since other nodes are well, the node withdraws from the VIP, and says why. Once the
+router has settled, there is room again, and the node comes back after its hold-down. In the lab the nodes need
+disks of their own: "pharos lab up --disk 128".
+
+Judged: no new connection fails, neither when the node leaves nor while it comes back.`,
+		Kind: DiskFull, Inject: "disk full", Revert: "disk free",
+		Meanwhile: saysWhy("disk_full", false), Limits: limitsOfAPlannedChange(),
+	}
+}
+
+// diskFullEverywhere leaves nobody to stand in.
+func diskFullEverywhere() Scenario {
+	s := diskFull()
+	s.Name = "disk-full-everywhere"
+	s.Summary = "no room on the disks of all nodes: they must serve all the same"
+	s.Story = `Fills the disks of all nodes' data at once. Since nobody else is well, each node keeps the VIP, and says in spite of
+what. In the lab the nodes need disks of their own: "pharos lab up --disk 128".` + controlJudged + `;
+and after it a change of the configuration is accepted.`
+	s.Plan, s.Stays = all, true
+	s.Meanwhile, s.Afterwards, s.Limits = saysWhy("disk_full", true), acceptedAgain, nothingFails()
+	return s
+}
+
+// fdExhaustion is a process that has leaked its descriptors, but for some.
+func fdExhaustion() Scenario {
+	return Scenario{
+		Name:    "fd-exhaustion",
+		Summary: "one node's process may open hardly a file more, and then may again",
+		Story: `Lowers the limit of open files of the node's process to what it has open and 40 more. Since other nodes are well, the
+node withdraws from the VIP, and says why. Once the router has settled, the limit is as before, and the node comes
+back after its hold-down.
+
+Judged: no new connection fails, neither when the node leaves nor while it comes back.`,
+		Kind: Descriptors, Inject: "descriptors taken", Revert: "descriptors back",
+		Meanwhile: saysWhy("descriptors_exhausted", false), Limits: limitsOfAPlannedChange(),
+	}
+}
+
+// fdExhaustionEverywhere leaves nobody to stand in.
+func fdExhaustionEverywhere() Scenario {
+	s := fdExhaustion()
+	s.Name = "fd-exhaustion-everywhere"
+	s.Summary = "all nodes may open hardly a file more: they must serve all the same"
+	s.Story = `Lowers the limit of open files of all nodes' processes to what each has open and 40 more. Since nobody else is well,
+each node keeps the VIP, and says in spite of what.` + controlJudged + `;
+and after it a change of the configuration is accepted.`
+	s.Plan, s.Stays = all, true
+	s.Meanwhile, s.Afterwards, s.Limits = saysWhy("descriptors_exhausted", true), acceptedAgain, nothingFails()
+	return s
+}
