@@ -237,6 +237,18 @@ func TestApplyAfterAnAmbiguousOutcome(t *testing.T) {
 	}
 }
 
+// A leader that loses its majority in the middle of a change, and nobody comes
+// after it: the operator learns what is wanting, and what is not known.
+func TestApplyThatLosesTheMajority(t *testing.T) {
+	h := newHouse(t, "n2")
+	h.late = func(fsm.Command) error {
+		h.leader = "" // Submit holds the lock
+		return fmt.Errorf("leadership lost: %w", ErrUncertain)
+	}
+	_, err := h.client(t, "n1", "n1").Apply(t.Context(), apply(document))
+	failed(t, err, codes.Unknown, ErrUncertain.Error(), "a majority of the members must be up", "pharos get")
+}
+
 func TestApplyOnAFullDisk(t *testing.T) {
 	h := newHouse(t, "n2")
 	h.onSubmit = func(fsm.Command) error { return errors.New("cannot write the log: no space left") }

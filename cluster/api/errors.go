@@ -23,6 +23,10 @@ var (
 	ErrUncertain = errors.New("it is not known whether the change was made")
 )
 
+// errLeaderLost is why the outcome of a change stays unknown where its leader is
+// gone and no other comes.
+var errLeaderLost = errors.New("the leader was lost in the middle of it, and for another a majority of the members must be up; `pharos get` then shows what became of it")
+
 // maxFaults bounds the faults that one answer carries.
 const maxFaults = 500
 

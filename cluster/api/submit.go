@@ -104,6 +104,8 @@ func (s *Server) onLeader(ctx context.Context, repeatable bool, once time.Durati
 			continue
 		}
 		switch {
+		case doubts > 0 && errors.Is(err, ErrNotLeader):
+			return uncertain(errLeaderLost)
 		case doubts > 0:
 			return uncertain(err)
 		case errors.Is(ctx.Err(), context.Canceled):

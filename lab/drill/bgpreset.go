@@ -10,7 +10,7 @@ itself, and announces again.
 
 Judged: no new connection fails, since the node serves what still comes to it. Connections that were established, and
 that the router's re-hash took to another node, are counted as cut; --max-cut limits them.`,
-		Kind: SessionReset, Inject: "session reset", Revert: "session anew", Passing: true,
+		Kind: SessionReset, Inject: "session reset", Passing: true,
 		Limits: limitsOfAPlannedChange(),
 	}
 }

@@ -145,11 +145,13 @@ func saysWhy(code string, announcing bool) Checks {
 		}
 		for _, part := range p.Parts {
 			out = append(out, check(fmt.Sprintf("%s says that it %s %s", part.Node, what, code), func() error {
-				text, err := output(op.control.Control(ctx, part.Node, "status", "-o", "json"))
-				if err != nil {
-					return err
-				}
-				return says(text, op.site.Target().Addr().String(), code, announcing)
+				return insist(ctx, func(ctx context.Context) error { // a node looks once a second
+					text, err := output(op.control.Control(ctx, part.Node, "status", "-o", "json"))
+					if err != nil {
+						return err
+					}
+					return says(text, op.site.Target().Addr().String(), code, announcing)
+				})
 			}))
 		}
 		return out

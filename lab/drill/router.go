@@ -183,6 +183,22 @@ func (w *watcher) await(ctx context.Context, node string, present bool) error {
 	}
 }
 
+// lastWithout is right after the router last came to be without the node.
+func (w *watcher) lastWithout(node string) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var at time.Time
+	had := false
+	for _, c := range w.changes {
+		has := slices.Contains(w.names(c.Hops), node)
+		if had && !has && len(c.Hops) > 0 {
+			at = c.At.Add(time.Nanosecond)
+		}
+		had = has || had && len(c.Hops) == 0
+	}
+	return at
+}
+
 // finish compares the record with the router's table, before the monitor is
 // ended, and gives the record and what is doubtful about it.
 func (w *watcher) finish(ctx context.Context) ([]fib.Change, []oracle.Reason) {

@@ -243,16 +243,20 @@ func (r *run) breakAndMend(ctx context.Context, injector fault.Injector) error {
 		if err := r.whileBroken(ctx, injector, injected); err != nil {
 			return err
 		}
+		if r.scenario.Passing {
+			returns = oracle.Stays
+		}
 		mended, err := revert(ctx)
 		if err != nil {
 			return err
 		}
-		r.step(oracle.Step{Name: r.scenario.Revert, Effect: returns}, mended)
-		if !r.scenario.Stays {
-			if err := within(ctx, r.options.Return, func(ctx context.Context) error { return r.router.await(ctx, r.node, true) }); err != nil {
+		if r.scenario.Revert != "" {
+			r.step(oracle.Step{Name: r.scenario.Revert, Effect: returns}, mended)
+		}
+		if returns == oracle.Returns {
+			if err := r.awaitReturn(ctx); err != nil {
 				return err
 			}
-			r.say("the router took %s back", r.node)
 		}
 		if err := pause(ctx, r.options.Settle); err != nil {
 			return err
@@ -272,7 +276,12 @@ func (r *run) whileBroken(ctx context.Context, injector fault.Injector, injected
 		r.say("the router dropped %s", r.node)
 	}
 	if r.scenario.Passing {
-		return nil
+		// From when the router dropped it on: it may have come back by now.
+		dropped := r.router.lastWithout(r.node)
+		r.step(oracle.Step{Name: "return", Effect: oracle.Returns}, fault.Moment{Began: dropped, Done: dropped})
+		if err := r.awaitReturn(ctx); err != nil {
+			return err
+		}
 	}
 	r.check(ctx, r.scenario.Meanwhile)
 	rest := r.options.Settle
@@ -290,6 +299,14 @@ func (r *run) whileBroken(ctx context.Context, injector fault.Injector, injected
 		r.history.Doubts = append(r.history.Doubts, oracle.NotMet(r.scenario.Inject))
 	}
 	return ctx.Err()
+}
+
+func (r *run) awaitReturn(ctx context.Context) error {
+	if err := within(ctx, r.options.Return, func(ctx context.Context) error { return r.router.await(ctx, r.node, true) }); err != nil {
+		return err
+	}
+	r.say("the router took %s back", r.node)
+	return nil
 }
 
 // check tries something, and tells of it.

@@ -18,11 +18,12 @@ type Scenario struct {
 	Picks   bool    // Plan picks the node where none was asked for: there are no turns
 	Splits  bool    // Options.Split and OneWay apply
 	Inject  string  // the name of the step that breaks
-	Revert  string  // the name of the step that mends
+	Revert  string  // the name of the step that mends; empty: there is nothing to mend
 	Abrupt  bool    // the node dies at once: see oracle.Step
 	// Stays says that the router must keep all its next hops through it all.
 	Stays bool
-	// Passing says that the fault is over by itself, once the router has seen it.
+	// Passing says that the node comes back by itself, once the router has dropped it;
+	// what mends the fault then changes nothing.
 	Passing bool
 	// Meanwhile and Afterwards are tried as an operator would, where the site has
 	// a Controller.

@@ -65,7 +65,7 @@ func (l *Lab) Fault(kind Kind, node string, from ...string) (fault.Injector, err
 	case SessionReset:
 		return l.sessionReset(node), nil
 	case DiskFull:
-		if !l.lab.HasOwnDisk() {
+		if !l.lab.HasOwnDisk(node) {
 			return nil, fmt.Errorf("%w: %s: the data of %s is on this machine's disk, which a drill must not fill: bring the lab up with --disk 128", ErrNoFault, kind, node)
 		}
 		return fault.FullDisk(l.lab.NodeDir(node)).Injector(l.shell(node)), nil

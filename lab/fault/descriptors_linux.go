@@ -51,11 +51,27 @@ func (d *Descriptors) Inject(context.Context) (Moment, error) {
 			return Moment{}, err
 		}
 	}
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.pid))
+	open, err := d.open()
 	if err != nil {
 		return Moment{}, fmt.Errorf("see what %s has open: %w", d.Name, err)
 	}
-	return d.set(unix.Rlimit{Cur: min(uint64(len(open))+d.Spare, d.was.Max), Max: d.was.Max})
+	return d.set(unix.Rlimit{Cur: min(open+d.Spare, d.was.Max), Max: d.was.Max})
+}
+
+// open counts what the process has open, for long: the least of several looks,
+// since connections come and go.
+func (d *Descriptors) open() (least uint64, err error) {
+	for i := range 20 {
+		now, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.pid))
+		if err != nil {
+			return 0, err
+		}
+		if n := uint64(len(now)); i == 0 || n < least {
+			least = n
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return least, nil
 }
 
 // Revert implements Injector.

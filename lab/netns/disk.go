@@ -35,11 +35,9 @@ func (l *Lab) mountDisks(ctx context.Context) error {
 	return nil
 }
 
-// unmountDisks undoes mountDisks, as far as it came.
+// unmountDisks undoes mountDisks, as far as it came. It goes by what is mounted,
+// not by the state, which a pharos before this could have written anew.
 func unmountDisks(s *state) error {
-	if s.DiskBytes == 0 {
-		return nil
-	}
 	for node := range s.Namespaces {
 		err := syscall.Unmount((&Lab{state: s}).NodeDir(node), 0)
 		// EINVAL: nothing is mounted there.
@@ -50,5 +48,8 @@ func unmountDisks(s *state) error {
 	return nil
 }
 
-// HasOwnDisk says whether the nodes' data is on disks of their own.
-func (l *Lab) HasOwnDisk() bool { return l.state.DiskBytes > 0 }
+// HasOwnDisk says whether a node's data is on a disk of its own.
+func (l *Lab) HasOwnDisk(node string) bool {
+	var own, lab syscall.Stat_t
+	return syscall.Stat(l.NodeDir(node), &own) == nil && syscall.Stat(l.Dir(), &lab) == nil && own.Dev != lab.Dev
+}
