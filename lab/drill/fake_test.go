@@ -99,6 +99,9 @@ type fakeFault struct {
 	deafIp     bool // the monitor misses what happens
 	injectErr  error
 	startsDead bool // what comes back does not serve, though the router has it
+	harmless   bool // the node goes on serving, and the router keeps it, unless it passes
+	passes     bool // the router drops the node for a moment
+	met        uint64
 
 	injected, reverted int
 }
@@ -237,13 +240,20 @@ func (f *fakeFault) Inject(context.Context) (fault.Moment, error) {
 	if f.injectErr != nil {
 		return m, f.injectErr
 	}
+	others := slices.DeleteFunc(f.site.Nodes(), func(n string) bool { return n == f.node })
+	if f.passes {
+		time.AfterFunc(f.detects, func() { f.site.route(others...) })
+		time.AfterFunc(2*f.detects, func() { f.site.route(f.site.Nodes()...) })
+	}
+	if f.harmless {
+		m.Done = time.Now()
+		return m, nil
+	}
 	f.site.mu.Lock()
 	f.site.dead[f.node] = true
 	f.site.mu.Unlock()
 	if !f.neverDrops {
-		time.AfterFunc(f.detects, func() {
-			f.site.route(slices.DeleteFunc(f.site.Nodes(), func(n string) bool { return n == f.node })...)
-		})
+		time.AfterFunc(f.detects, func() { f.site.route(others...) })
 	}
 	m.Done = time.Now()
 	return m, nil
@@ -255,6 +265,15 @@ func (f *fakeFault) Revert(context.Context) (fault.Moment, error) {
 	f.site.mu.Lock()
 	f.site.dead[f.node] = f.startsDead
 	f.site.mu.Unlock()
-	f.site.route(f.site.Nodes()...)
+	if !f.harmless {
+		f.site.route(f.site.Nodes()...)
+	}
 	return m, nil
+}
+
+func (f *fakeFault) Count(context.Context) (uint64, error) {
+	if f.met == 0 && !f.harmless {
+		return 0, fault.ErrNoCount
+	}
+	return f.met, nil
 }

@@ -289,6 +289,9 @@ func (j *judge) broken() []Reason {
 	}
 	for i, step := range j.h.Steps {
 		if at, hops, changed := j.hopsChanged(i + 1); step.Effect == Stays && changed {
+			if len(hops) == 0 {
+				hops = []string{"none"}
+			}
 			add(HopsChanged, "after %s, at %v, the router's next hops became %s", step.Name, round(at), strings.Join(hops, ", "))
 		}
 	}
