@@ -37,8 +37,8 @@ type site struct {
 }
 
 // bringUp builds the binary (with the race detector or as released), and has
-// it bring up a lab of its own, which goes away with the test.
-func bringUp(t *testing.T, name string, race bool) *site {
+// it bring up a lab of its own, with these flags, which goes away with the test.
+func bringUp(t *testing.T, name string, race bool, flags ...string) *site {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		if os.Getenv("PHAROS_REQUIRE_ROOT") == "1" {
@@ -58,7 +58,7 @@ func bringUp(t *testing.T, name string, race bool) *site {
 			t.Errorf("lab down: %v\n%s", err, out)
 		}
 	})
-	up := s.run(s.binary, "lab", "up", "--name", s.name)
+	up := s.run(append([]string{s.binary, "lab", "up", "--name", s.name}, flags...)...)
 	s.lab, _ = netns.Open(s.name)
 	if up.code != 0 || s.lab == nil {
 		t.Fatalf("lab up: exit code %d\n%s%s", up.code, up.stdout, up.stderr)
