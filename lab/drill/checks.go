@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pharos-lb/pharos/lab/drill/oracle"
@@ -67,10 +68,10 @@ func (op *operator) restore(ctx context.Context, node string) error {
 const changeLimit = 30 * time.Second
 
 // refused tries a change that must not be accepted, with the reason: that there is
-// no majority.
+// no majority. The caller sets op.changed: what was refused without a leader may be
+// carried out by the next one.
 func (op *operator) refused(ctx context.Context, node string) oracle.Check {
 	return check("a change on "+node+" is refused for want of a majority", func() error {
-		op.changed = true // what was refused without a leader may be decided later
 		switch err := op.apply(ctx, node, op.variants[0]); {
 		case err == nil:
 			return errors.New("it was accepted")
@@ -103,18 +104,24 @@ func insist(ctx context.Context, try func(context.Context) error) error {
 	})
 }
 
-// refusedOnAll tries a change on every node: none may accept it.
-func refusedOnAll(ctx context.Context, op *operator, _ Plan) (out []oracle.Check) {
-	for _, node := range op.site.Nodes() {
-		out = append(out, op.refused(ctx, node))
+// refusedOnAll tries a change on every node at the same time: none may accept it.
+func refusedOnAll(ctx context.Context, op *operator, _ Plan) []oracle.Check {
+	op.changed = true
+	out := make([]oracle.Check, len(op.site.Nodes()))
+	var wait sync.WaitGroup
+	for i, node := range op.site.Nodes() {
+		wait.Go(func() { out[i] = op.refused(ctx, node) })
 	}
+	wait.Wait()
 	return out
 }
 
 // refusedOnVictim tries a change on the node that is apart from the others, and
 // has one accepted by them.
 func refusedOnVictim(ctx context.Context, op *operator, p Plan) []oracle.Check {
-	return []oracle.Check{op.accepted(ctx, otherThan(op.site, p.Node)), op.refused(ctx, p.Node)}
+	first := op.accepted(ctx, otherThan(op.site, p.Node))
+	op.changed = true
+	return []oracle.Check{first, op.refused(ctx, p.Node)}
 }
 
 // acceptedByOthers has a change accepted by another node than the victim.

@@ -170,9 +170,9 @@ func TestTheConfigurationIsPutBack(t *testing.T) {
 	plan.Plan = nil
 	ctx, cancel := context.WithCancel(t.Context())
 	plan.Meanwhile = func(ctx context.Context, op *operator, p Plan) []oracle.Check {
-		c := op.refused(ctx, p.Node)
+		checks := refusedOnAll(ctx, op, p)
 		cancel()
-		return []oracle.Check{c}
+		return checks
 	}
 	if _, err := Run(ctx, s, plan, quick(), slog.New(slog.DiscardHandler), func(string) {}); err == nil {
 		t.Error("it came to its end")
