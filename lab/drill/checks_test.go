@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -182,5 +183,27 @@ func TestTheConfigurationIsPutBack(t *testing.T) {
 	}
 	if s.fault.reverted != 1 {
 		t.Errorf("reverted %d times", s.fault.reverted)
+	}
+}
+
+// tidy is a site that has something to tidy, and may not be able to.
+type tidy struct {
+	*fakeSite
+	err   error
+	calls *int
+}
+
+func (s tidy) Tidy(context.Context) error { *s.calls++; return s.err }
+
+func TestWhatAnEarlierDrillLeftIsEndedFirst(t *testing.T) {
+	errTidy := errors.New("ss: not found")
+	for _, want := range []error{nil, errTidy} {
+		s := tidy{newFakeSite(t), want, new(int)}
+		if _, err := Run(t.Context(), s, nodeKill(), quick(), slog.New(slog.DiscardHandler), func(string) {}); !errors.Is(err, want) {
+			t.Errorf("err = %v, want %v", err, want)
+		}
+		if broke := s.fault.injected == 1; *s.calls != 1 || broke != (want == nil) {
+			t.Errorf("tidied %d times, injected %d times", *s.calls, s.fault.injected)
+		}
 	}
 }

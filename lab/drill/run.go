@@ -100,6 +100,11 @@ func Run(ctx context.Context, site Site, s Scenario, o Options, log *slog.Logger
 	if err != nil {
 		return Result{}, err
 	}
+	if t, ok := site.(Tidier); ok {
+		if err := t.Tidy(ctx); err != nil {
+			return Result{}, err
+		}
+	}
 	result := Result{Scenario: s.Name, Site: site.Name(), Target: site.Target().String(), Node: r.plan.name(), Started: time.Now()}
 	history, err := r.observe(ctx, injector)
 	if err == nil {

@@ -72,3 +72,11 @@ type Site interface {
 type Detector interface {
 	Detection(ctx context.Context, node string) (time.Duration, error)
 }
+
+// Tidier is a Site that can end what an earlier drill left: connections that a node
+// still has though their client is gone, since its last packets went to another
+// node or nowhere. They live for minutes, and a new connection from the same port
+// would wait for a second because of them.
+type Tidier interface {
+	Tidy(ctx context.Context) error
+}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/pharos-lb/pharos/lab/netns"
@@ -94,6 +95,16 @@ func (l *Lab) Router(ctx context.Context, argv ...string) *exec.Cmd {
 // Control runs the product's CLI on a node, as its operator.
 func (l *Lab) Control(ctx context.Context, node string, args ...string) *exec.Cmd {
 	return l.lab.Command(ctx, node, append([]string{l.lab.Binary()}, args...)...)
+}
+
+// Tidy implements Tidier: nobody but drills has connections to the lab's VIP.
+func (l *Lab) Tidy(ctx context.Context) error {
+	for _, node := range l.nodes {
+		if _, err := output(l.lab.Command(ctx, node, "ss", "-K", "state", "connected", "sport", "=", ":"+strconv.Itoa(int(l.target.Port())))); err != nil {
+			return fmt.Errorf("end the connections that an earlier drill left on %s: %w", node, err)
+		}
+	}
+	return nil
 }
 
 // OneClock implements Site: namespaces of one machine.
