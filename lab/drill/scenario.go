@@ -45,7 +45,7 @@ func Scenarios() []Scenario {
 		nodeKill(), drain(), nodeRestart(), listenerHang(), silentLoss(), nodeFreeze(),
 		linkDown(), linkDownRouter(), bgpReset(), bfdCut(),
 		leaderKill(), leaderCut(), quorumLoss(), controlCut(), partition(),
-		diskFull(), diskFullEverywhere(), fdExhaustion(), fdExhaustionEverywhere(),
+		diskFull(), diskFullEverywhere(),
 	}
 }
 

@@ -32,7 +32,6 @@ const (
 	BFDLoss      Kind = "bfd-loss"      // its BFD packets are lost; reverted by letting them through
 	SessionReset Kind = "session-reset" // the router ends its BGP sessions, once
 	DiskFull     Kind = "disk-full"     // no room on the disk of its data; reverted by making some
-	Descriptors  Kind = "fd-exhaustion" // it may open hardly a file more; reverted by letting it
 )
 
 // The refusals that callers decide on: all are the caller's to correct.

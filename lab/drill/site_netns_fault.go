@@ -25,10 +25,6 @@ var (
 	bfdLoss     = fault.Loss{UDP: []uint16{3784}}
 )
 
-// spareDescriptors is within what a node keeps in reserve, and enough for it to
-// withdraw in order.
-const spareDescriptors = 40
-
 // Fault implements Site.
 func (l *Lab) Fault(kind Kind, node string, from ...string) (fault.Injector, error) {
 	for _, n := range append([]string{node}, from...) {
@@ -69,8 +65,6 @@ func (l *Lab) Fault(kind Kind, node string, from ...string) (fault.Injector, err
 			return nil, fmt.Errorf("%w: %s: the data of %s is on this machine's disk, which a drill must not fill: bring the lab up with --disk 128", ErrNoFault, kind, node)
 		}
 		return fault.FullDisk(l.lab.NodeDir(node)).Injector(l.shell(node)), nil
-	case Descriptors:
-		return (&fault.Descriptors{Name: name, Pid: pid, Spare: spareDescriptors}).Guarded(), nil
 	}
 	return nil, fmt.Errorf("%w: %q", ErrNoFault, kind)
 }

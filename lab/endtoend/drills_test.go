@@ -41,7 +41,6 @@ func TestDrills(t *testing.T) {
 		{"partition one way", []string{"run", "partition", "--node", "n3", "--one-way"}},
 		{"disk full", []string{"run", "disk-full", "--node", "n2"}},
 		{"all disks full", []string{"run", "disk-full-everywhere"}},
-		{"descriptors used up", []string{"run", "fd-exhaustion", "--node", "n1"}},
 		{"IPv6", []string{"run", "node-kill", "--node", "n3", "--max-gap", "1s", "--vip", "2001:db8:100::1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,12 +3,8 @@ package fault
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"os/exec"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // sleepers starts so many processes.
@@ -65,55 +61,6 @@ func TestFreezeOfNothingIsRefused(t *testing.T) {
 	f := &Freeze{Name: "n2", Pids: func() ([]int, error) { return nil, nil }}
 	if _, err := f.Inject(t.Context()); err == nil {
 		t.Error("a node without processes was frozen")
-	}
-}
-
-func TestDescriptors(t *testing.T) {
-	c := sleepers(t, 1)[0]
-	limit := func() (l unix.Rlimit) {
-		t.Helper()
-		if err := unix.Prlimit(c.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &l); err != nil {
-			t.Fatal(err)
-		}
-		return l
-	}
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", c.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := limit()
-	d := &Descriptors{Name: "sleep", Pid: c.pid, Spare: 5}
-	guarded := d.Guarded()
-	if _, err := guarded.Inject(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := limit(); got.Cur != uint64(len(open))+5 || got.Max != before.Max {
-		t.Errorf("limit %+v, before %+v", got, before)
-	}
-	for range 2 {
-		if _, err := guarded.Revert(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := limit(); got != before {
-		t.Errorf("after the revert %+v, before %+v", got, before)
-	}
-
-	mend, err := guarded.(*Guarded).Mend(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Inject(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := mend.CombinedOutput(); err != nil || limit() != before {
-		t.Errorf("the guard's command: limit %+v, %v: %s", limit(), err, out)
-	}
-	_ = c.cmd.Process.Kill()
-	for _, err := c.pid(); err == nil && t.Context().Err() == nil; _, err = c.pid() { // until it is reaped
-	}
-	if _, err := d.Revert(t.Context()); err != nil {
-		t.Errorf("of a process that has ended: %v", err)
 	}
 }
 
