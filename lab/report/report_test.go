@@ -75,8 +75,21 @@ func invalid() drill.Result {
 	return r
 }
 
+// checked is a run in which something was tried as an operator.
+func checked() drill.Result {
+	r := killed(80*milli, "n2")
+	r.Scenario = "leader-kill"
+	r.Verdict.Checks = []oracle.CheckTime{
+		{What: "a change on n1 is accepted", At: 700 * milli},
+		{What: "a change on n3 is refused for want of a majority", At: 800 * milli, Wrong: "it was accepted"},
+	}
+	r.Verdict.Broken = []oracle.Reason{{Code: oracle.CheckFailed, Message: "a change on n3 is refused for want of a majority: it was accepted"}}
+	return r
+}
+
 func TestGoldens(t *testing.T) {
 	for name, results := range map[string][]drill.Result{
+		"checked": {checked()},
 		"passed":  {killed(80*milli, "n2")},
 		"invalid": {invalid()},
 		"repeat":  {killed(80*milli, "n1"), killed(130*milli, "n2"), invalid(), killed(70*milli, "n1")},
