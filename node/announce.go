@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/cluster/registry"
+	"github.com/pharos-lb/pharos/node/holder"
 )
 
 // The reasons for which one address of a VIP is not announced to one neighbor,
@@ -117,6 +119,23 @@ func describeRouting(v *View, self Config, sessions []bgp.SessionStatus) *pharos
 	}
 	for _, a := range announcements(v.Config, self, v.Gates, v.Handed, sessions) {
 		out.Announcements = append(out.Announcements, a.describe(v.Config.Neighbors))
+	}
+	return out
+}
+
+// answered puts the addresses that this node answers for, or would, into the API's
+// words.
+func answered(gates map[string]Gate, statuses []holder.Status) []*pharosv1.Announcement {
+	var out []*pharosv1.Announcement
+	for _, s := range statuses {
+		for _, a := range s.Addresses {
+			one := &pharosv1.Announcement{Vip: s.VIP, Prefix: prefixOf(a.Address).String(), Interface: cmp.Or(a.Interface, "no interface"), Announced: s.Held}
+			if !s.Held {
+				one.Reasons = append(describeReasons(gates[s.VIP].Reasons),
+					&pharosv1.Reason{Code: string(s.Code), Message: s.Message, Since: stamp(s.Since)})
+			}
+			out = append(out, one)
+		}
 	}
 	return out
 }

@@ -90,7 +90,10 @@ type nodeAPI struct{ n *Node }
 func (a nodeAPI) Status(context.Context) *pharosv1.NodeStatusResponse { return a.n.status() }
 
 func (a nodeAPI) Routing(context.Context) *pharosv1.NodeRoutingResponse {
-	return describeRouting(a.n.reconciler.View(), a.n.config, a.n.speaker.Status())
+	view := a.n.reconciler.View()
+	out := describeRouting(view, a.n.config, a.n.speaker.Status())
+	out.Announcements = append(out.Announcements, answered(view.Gates, a.n.holder.Status())...)
+	return out
 }
 
 func (a nodeAPI) WaitApplied(ctx context.Context, revision uint64) (applied uint64, applyError string, err error) {
@@ -120,7 +123,7 @@ func (a nodeAPI) Undrain(ctx context.Context) error { return a.n.reconciler.Undr
 
 // status is this node's word on itself.
 func (n *Node) status() *pharosv1.NodeStatusResponse {
-	out := describe(n.reconciler.View(), n.proxy.Status(), n.speaker.Status())
+	out := withARP(describe(n.reconciler.View(), n.proxy.Status(), n.speaker.Status()), n.holder.Status())
 	out.Name, out.SoftwareVersion, out.Started = n.config.Name, n.opts.Version, timestamppb.New(n.started)
 	leader, _ := n.store.Leader()
 	out.HasLeader = leader != ""

@@ -49,6 +49,7 @@ type Observation struct {
 	Unchecked    []string // its pools with servers that were never checked
 	MinHealthy   int      // the VIP's min_healthy
 	Short        []string // its pools with fewer healthy servers than MinHealthy
+	Unrouted     bool     // no router is told of it: its neighbors do not matter
 	NextHops     int      // neighbor and address pairs that it could be announced to
 	NotSelected  bool     // the VIP's nodes do not name this one
 
@@ -243,7 +244,7 @@ func (o Observation) causes(open bool) (c causes) {
 	switch {
 	case o.NotSelected:
 		c.add(ReasonNotSelected, wish, notSelectedMessage)
-	case o.NextHops == 0:
+	case o.NextHops == 0 && !o.Unrouted:
 		c.add(ReasonNoNeighbor, wish, "none of the VIP's neighbors names this node, or it has no address of the VIP's family to be the next hop")
 	}
 	return c

@@ -85,13 +85,15 @@ func gossipPortFree(address string) error {
 // meta is what this node's heartbeats say of it.
 func (n *Node) meta() member.Meta {
 	v := n.reconciler.View()
-	status := describe(v, n.proxy.Status(), n.speaker.Status())
+	held := n.holder.Status()
+	unable := unable(held)
+	status := withARP(describe(v, n.proxy.Status(), n.speaker.Status()), held)
 	m := member.Meta{
 		Control: n.config.Address, Addresses: texts(n.config.Addresses),
 		Ready: ready(status), Draining: status.Draining, AppliedVersion: status.AppliedVersion, Load: loadPerCore(),
 	}
 	for _, vip := range v.Config.VIPs {
-		if !v.Gates[vip.Name].Well() {
+		if !v.Gates[vip.Name].Well() || unable(vip.Name) {
 			m.Unwell = append(m.Unwell, member.VIPHash(vip.Name))
 		}
 	}

@@ -21,6 +21,7 @@ func (n *Node) measure() metrics.Snapshot {
 	s := metrics.Snapshot{
 		Version: n.opts.Version, Applied: v.Version, Failing: v.Failure != nil, Draining: v.Draining, HasLeader: leader != "",
 		VIPs: make(map[string]bool, len(v.Config.VIPs)), Sessions: n.speaker.Status(), Sender: n.speaker.Sender(), Proxy: n.proxy.Status(),
+		Held: n.holder.Status(), Leases: n.leases.Lateness(),
 	}
 	for _, vip := range v.Config.VIPs {
 		s.VIPs[vip.Name] = v.Gates[vip.Name].Open

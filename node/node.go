@@ -17,10 +17,12 @@ import (
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/api"
 	"github.com/pharos-lb/pharos/cluster/fsm"
+	"github.com/pharos-lb/pharos/cluster/lease/agent"
 	"github.com/pharos-lb/pharos/cluster/member"
 	"github.com/pharos-lb/pharos/cluster/security"
 	"github.com/pharos-lb/pharos/cluster/store"
 	"github.com/pharos-lb/pharos/node/handover"
+	"github.com/pharos-lb/pharos/node/holder"
 	"github.com/pharos-lb/pharos/node/probe"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/accesslog"
@@ -51,11 +53,13 @@ type Node struct {
 	proxy      *proxy.Proxy
 	vigil      *probe.Vigil
 	reconciler *reconciler
+	holder     *holder.Holder
 
 	port    *net.TCPListener // the control port; each control plane has a descriptor of its own
 	mux     *security.Mux
 	store   *store.Store
 	known   bool // there was Raft state before: the node has been a member
+	leases  *agent.Agent
 	members *member.Membership
 	api     *api.Server
 	joins   *security.JoinServer
@@ -148,6 +152,7 @@ func (n *Node) openControl() (err error) {
 		}
 	}()
 	n.mux = security.NewMux(security.MuxConfig{Listener: listener, Identity: n.identity, Logger: n.logger})
+	n.leases = n.newLeases()
 	if n.known, err = store.HasState(n.opts.Dir); err != nil {
 		return err
 	}
@@ -216,12 +221,14 @@ func (n *Node) newDataPlane() (err error) {
 		return err
 	}
 	n.vigil = newVigil(n.proxy, n.opts.Dir, n.logger)
+	n.holder = n.newHolder()
 	n.reconciler = newReconciler(n.config, n.speaker, n.addrs, n.proxy, stateFiles{
 		secrets:      n.identity,
 		saveApplied:  func(d fsm.Desired) error { return store.SaveApplied(n.opts.Dir, d) },
 		saveDraining: func(d bool) error { return saveDraining(n.opts.Dir, d) },
 		draining:     draining,
 		vitals:       n.vigil,
+		answers:      n.holder,
 	}, n.logger)
 	return nil
 }

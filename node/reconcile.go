@@ -66,6 +66,10 @@ type reconciler struct {
 	// no heartbeats are heard.
 	others atomic.Pointer[func(vip string) bool]
 
+	answers answerer // nil: no VIP is answered for
+	// members are those that have a voice in the leases; nil: they are not known yet.
+	members atomic.Pointer[[]string]
+
 	requests chan func(context.Context)
 	ended    chan struct{} // closed when Run has returned
 	// drainUnderWay admits one drain or undrain at a time.
@@ -122,7 +126,7 @@ type View struct {
 func newReconciler(self Config, speaker announcer, addrs addresses, dp dataPlane, files stateFiles, logger *slog.Logger) *reconciler {
 	r := &reconciler{
 		self: self, speaker: speaker, addrs: addrs, proxy: dp, logger: logger,
-		vitals: files.vitals, secrets: files.secrets, save: files.saveApplied, saveDraining: files.saveDraining,
+		vitals: files.vitals, answers: files.answers, secrets: files.secrets, save: files.saveApplied, saveDraining: files.saveDraining,
 		draining: files.draining, drained: files.draining,
 		requests: make(chan func(context.Context)), ended: make(chan struct{}), latest: make(chan fsm.Desired, 1),
 		gates: make(map[string]Gate), vipError: make(map[netip.Addr]string),
@@ -287,9 +291,11 @@ func (r *reconciler) carryOut(ctx context.Context, desired fsm.Desired) error {
 	after := vipAddresses(snap.Config)
 	gone := func(a netip.Addr) bool { return !slices.Contains(after, a) }
 	if slices.ContainsFunc(before, gone) {
-		state, err := openedState(r.running.Snapshot.Config, r.secrets, r.self, func(vip string) bool {
+		stays := func(vip string) bool {
 			return r.gates[vip].Open && !slices.ContainsFunc(vipOf(r.running.Snapshot.Config, vip).Addresses, gone)
-		})
+		}
+		r.answer(r.running.Snapshot.Config, stays)
+		state, err := openedState(r.running.Snapshot.Config, r.secrets, r.self, stays)
 		if err != nil {
 			return fmt.Errorf("withdraw the VIPs that go: %w", err)
 		}
@@ -417,7 +423,7 @@ func reasonCodes(reasons []Reason) []ReasonCode {
 func (r *reconciler) observe(v registry.VIP, status proxy.Status) Observation {
 	o := Observation{
 		Applied: true, Stopping: r.stopping, Draining: r.draining,
-		MinHealthy: v.MinHealthy, NextHops: nextHops(r.running.Snapshot.Config, r.self, v),
+		MinHealthy: v.MinHealthy, NextHops: nextHops(r.running.Snapshot.Config, r.self, v), Unrouted: v.Mode == registry.ModeARP,
 		NotSelected: !v.SelectsNode(r.self.Name),
 	}
 	for _, a := range v.Addresses {
@@ -454,9 +460,11 @@ func (o *Observation) see(name string, pools []proxy.PoolStatus) {
 	}
 }
 
-// announce hands the speaker what the gates allow, if that changed.
+// announce hands the speaker and the holder what the gates allow, if that changed.
 func (r *reconciler) announce(ctx context.Context) {
-	state, err := openedState(r.running.Snapshot.Config, r.secrets, r.self, func(vip string) bool { return r.gates[vip].Open })
+	open := func(vip string) bool { return r.gates[vip].Open }
+	r.answer(r.running.Snapshot.Config, open)
+	state, err := openedState(r.running.Snapshot.Config, r.secrets, r.self, open)
 	if err != nil {
 		r.bgpError = err
 		return
@@ -527,6 +535,7 @@ type stateFiles struct {
 	saveDraining func(bool) error
 	draining     bool // as found at start
 	vitals       vitals
+	answers      answerer
 }
 
 // Refusals of requests.

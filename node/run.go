@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -36,7 +37,10 @@ type run struct {
 	fail   context.CancelCauseFunc
 	failed context.Context // ends when a part of the data plane has
 
-	proxyPart, reconcilerPart, bgpPart, controlPart, requestPart *part
+	proxyPart, reconcilerPart, bgpPart, controlPart, leasePart, requestPart *part
+
+	// handed are the leases on their way to another process; nil: none are.
+	handed json.RawMessage
 }
 
 // Run serves until ctx ends, then withdraws, drains and stops; or until
@@ -59,7 +63,9 @@ func (n *Node) Run(ctx context.Context) error {
 	r.failed, r.fail = context.WithCancelCause(r.base)
 	defer close(n.ended)
 	defer r.fail(nil)
-	r.proxyPart, r.reconcilerPart, r.bgpPart, r.controlPart, r.requestPart = newPart(r.base), newPart(r.base), newPart(r.base), newPart(r.base), newPart(r.base)
+	for _, p := range []**part{&r.proxyPart, &r.reconcilerPart, &r.bgpPart, &r.controlPart, &r.leasePart, &r.requestPart} {
+		*p = newPart(r.base)
+	}
 	defer r.endAll()
 
 	if n.predecessor() != nil {
@@ -104,9 +110,11 @@ func (r *run) startAlone() {
 }
 
 func (r *run) prepareKernel() {
-	if err := r.addrs.Prepare(); err != nil {
+	err := r.addrs.Prepare()
+	if err != nil {
 		r.logger.Warn("the kernel may answer ARP for a VIP", "error", err)
 	}
+	r.holder.SetKernel(err)
 }
 
 // startData starts a part whose failure ends the Run.
@@ -122,6 +130,7 @@ func (r *run) startProxy() { r.startData(r.proxyPart, "proxy", r.proxy.Run) }
 func (r *run) startReconciler() {
 	r.startData(r.reconcilerPart, "reconciler", r.reconciler.Run)
 	r.startData(r.reconcilerPart, "self-probe", r.vigil.Run)
+	r.startData(r.reconcilerPart, "ARP and NDP", r.holder.Run)
 }
 func (r *run) startBGP() { r.startData(r.bgpPart, "BGP speaker", r.speaker.Run) }
 
@@ -147,10 +156,24 @@ func (n *Node) controlTasks() []task {
 	}
 }
 
+// leaseTasks are what VIPs are held by. They outlast the control plane where
+// another process takes over: see handOverLeases.
+func (n *Node) leaseTasks() []task {
+	return []task{
+		{"leases", n.runLeases},
+		{"members of the leases", n.followMembers},
+	}
+}
+
 // startControl starts what openControl has made.
 func (r *run) startControl() {
-	n, p := r.Node, r.controlPart
-	for _, t := range n.controlTasks() {
+	r.startTasks(r.controlPart, r.controlTasks())
+	r.startTasks(r.leasePart, r.leaseTasks())
+}
+
+func (r *run) startTasks(p *part, tasks []task) {
+	n := r.Node
+	for _, t := range tasks {
 		p.group.Go(func() {
 			if err := t.run(p.ctx); err != nil && p.ctx.Err() == nil {
 				n.logger.Error("a part of the control plane stopped, serving goes on", "part", t.name, "error", err)
@@ -163,8 +186,15 @@ func (r *run) startControl() {
 // restartControl runs the control plane again after it was stopped. Serving
 // does not depend on it: a failure is noted, as of one that runs.
 func (r *run) restartControl() {
-	r.controlPart = newPart(r.base)
-	if err := r.openControl(); err != nil {
+	r.handOverLeases()
+	r.leasePart.end()
+	r.controlPart, r.leasePart = newPart(r.base), newPart(r.base)
+	err := r.openControl()
+	if err == nil {
+		err = r.leases.Adopt(r.handed)
+	}
+	r.handed = nil
+	if err != nil {
 		r.logger.Error("the control plane could not be started again, serving goes on", "error", err)
 		r.noteFailure("the control plane", err)
 		return
@@ -197,6 +227,7 @@ func (r *run) stop() error {
 	}
 	cancel()
 	r.bgpPart.end()
+	r.leasePart.end() // nothing is held by now: the others are told so
 	r.controlPart.end()
 	r.endAll()
 	if err := errors.Join(r.addrs.RemoveAll(), r.addrs.Restore()); err != nil {
@@ -211,7 +242,7 @@ func (r *run) stop() error {
 
 // endAll stops whatever still runs, in the order in which clients notice it.
 func (r *run) endAll() {
-	for _, p := range []*part{r.requestPart, r.bgpPart, r.controlPart, r.reconcilerPart, r.proxyPart} {
+	for _, p := range []*part{r.requestPart, r.bgpPart, r.leasePart, r.controlPart, r.reconcilerPart, r.proxyPart} {
 		p.end()
 	}
 	if r.port != nil {

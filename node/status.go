@@ -11,7 +11,9 @@ import (
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/cluster/registry"
+	"github.com/pharos-lb/pharos/node/holder"
 	"github.com/pharos-lb/pharos/proxy"
+	"github.com/pharos-lb/pharos/vip/owner"
 )
 
 // describe puts what the parts say of themselves into the API's words. It is
@@ -104,15 +106,48 @@ func describePool(p proxy.PoolStatus) *pharosv1.PoolStatus {
 	return out
 }
 
+// withARP adds how it is with the ARP-mode VIPs.
+func withARP(out *pharosv1.NodeStatusResponse, statuses []holder.Status) *pharosv1.NodeStatusResponse {
+	for _, v := range out.Vips {
+		i := slices.IndexFunc(statuses, func(s holder.Status) bool { return s.VIP == v.Name })
+		if i < 0 {
+			continue
+		}
+		s := statuses[i]
+		v.Arp = &pharosv1.ARPStatus{
+			Held: s.Held, Holder: s.Holder, Code: string(s.Code), Message: s.Message, Since: stamp(s.Since), Epoch: s.Epoch,
+			Conflicts: s.Conflicts, Transitions: s.Transitions,
+		}
+		for _, a := range s.Addresses {
+			v.Arp.Addresses = append(v.Arp.Addresses, &pharosv1.ARPAddress{
+				Address: a.Address.String(), Interface: a.Interface, Carrier: a.Carrier, Trouble: a.Trouble,
+			})
+		}
+	}
+	return out
+}
+
+// unable holds of VIPs that this node could not answer for, whatever its gate and
+// the lease.
+func unable(statuses []holder.Status) func(vip string) bool {
+	return func(vip string) bool {
+		i := slices.IndexFunc(statuses, func(s holder.Status) bool { return s.VIP == vip })
+		return i >= 0 && !statuses[i].Able()
+	}
+}
+
 // ready says that the node does all that the configuration asks of it: it runs
 // the newest it knows of, and every VIP that selects it is announced on at
-// least one session.
+// least one session, or could be answered for.
 func ready(s *pharosv1.NodeStatusResponse) bool {
 	if s.Draining || s.ApplyError != "" || s.AppliedVersion == 0 {
 		return false
 	}
 	return !slices.ContainsFunc(s.Vips, func(v *pharosv1.VIPStatus) bool {
 		elsewhere := slices.ContainsFunc(v.Reasons, func(r *pharosv1.Reason) bool { return r.Code == string(ReasonNotSelected) })
+		if v.Arp != nil {
+			return !v.Announcing || !holder.Status{Code: owner.Code(v.Arp.Code)}.Able()
+		}
 		return !elsewhere && (!v.Announcing || len(v.Neighbors) == 0)
 	})
 }

@@ -85,6 +85,11 @@ func (r *run) takeOver(ctx context.Context) (err error) {
 	case err != nil:
 		return err
 	default:
+		if len(m.Leases) > 0 { // an older version has none
+			if err := r.leases.Adopt(m.Leases); err != nil {
+				r.logger.Warn("leases are granted to nobody for a moment", "error", err)
+			}
+		}
 		if err := r.speaker.Adopt(sessionsOf(m, fds)); err != nil {
 			return err
 		}
@@ -100,6 +105,7 @@ func (r *run) takeOver(ctx context.Context) (err error) {
 // giveBack ends a take-over that has failed: what the old process needs is let
 // go of before it hears of it, and what was accepted is served to its end.
 func (r *run) giveBack(why error) {
+	r.leasePart.end()
 	r.controlPart.end()
 	r.bgpPart.end()
 	r.reconcilerPart.end()

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pharos-lb/pharos/cluster/registry"
+	"github.com/pharos-lb/pharos/node/holder"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/check"
 	"github.com/pharos-lb/pharos/proxy/l7/http1"
@@ -158,6 +159,7 @@ func TestNoFieldIsIgnored(t *testing.T) {
 		bgp   any
 		gates []any
 		probe any
+		arp   []holder.VIP
 	}
 	carried := func() outcome {
 		state, err := bgpState(c, self, func(string) bool { return true })
@@ -169,6 +171,7 @@ func TestNoFieldIsIgnored(t *testing.T) {
 			o.gates = append(o.gates, v.MinHealthy, v.FailOpen == nil || *v.FailOpen)
 		}
 		o.probe = probeTargets(c)
+		o.arp = arpVIPs(c, self, []string{"n1", "n2"}, func(string) bool { return true }, false)
 		return o
 	}
 	before := carried()

@@ -29,9 +29,11 @@ import (
 //	released
 //	                                        runs them
 //	                                leading
-//	stops speaking BGP; BFD's packets go on
-//	sessions (BGP connections)
-//	                                        goes on with them
+//	falls silent for ARP, gives its leases back
+//	for the successor; stops speaking BGP; BFD's
+//	packets go on
+//	sessions (BGP connections, what it has granted)
+//	                                        goes on with them, asks for the leases
 //	                                   done
 //	stops accepting; serves its connections
 //	to their end
@@ -156,6 +158,7 @@ func (r *run) succeed(ctx context.Context, child *handover.Child, startTimeout t
 	if err := r.reconciler.setFrozen(r.base, silent); err != nil {
 		return "", handover.Failuref(handover.Internal, "%w", err)
 	}
+	r.handOverLeases()
 	sessions := r.speaker.Detach()
 	defer func() {
 		if err != nil {
@@ -170,7 +173,7 @@ func (r *run) succeed(ctx context.Context, child *handover.Child, startTimeout t
 			_ = s.Close()
 		}
 	}()
-	if err := giveSessions(child, sessions); err != nil {
+	if err := giveSessions(child, sessions, r.handed); err != nil {
 		return "", handover.Failuref(handover.Ended, "%w", err)
 	}
 	if _, err := child.Await(ctx, handover.Done, doneLimit); err != nil {
@@ -212,8 +215,17 @@ func (r *run) giveSockets(child *handover.Child) error {
 	return nil
 }
 
-func giveSessions(child *handover.Child, sessions []bgp.Established) error {
-	m := handover.Message{Kind: handover.Sessions}
+// handOverLeases has the VIPs that are held here by lease kept for the process that
+// comes next. Nothing is answered for by them when it returns.
+func (r *run) handOverLeases() {
+	if r.handed == nil {
+		r.handed = r.leases.HandOver()
+		r.holder.UseLeases(nil)
+	}
+}
+
+func giveSessions(child *handover.Child, sessions []bgp.Established, leases json.RawMessage) error {
+	m := handover.Message{Kind: handover.Sessions, Leases: leases}
 	var fds []int
 	for _, s := range sessions {
 		m.Sessions = append(m.Sessions, handover.Session{
@@ -249,6 +261,7 @@ func watchFrom(b json.RawMessage) *bfd.Handover {
 // are that one's.
 func (r *run) retire(ctx context.Context) {
 	r.requestPart.end()
+	r.leasePart.end()
 	r.reconcilerPart.end()
 	_ = r.port.Close()
 	limit, cancel := context.WithTimeout(r.base, r.config.UpgradeTimeout)

@@ -36,17 +36,19 @@ type Snapshot struct {
 // Mode is how a VIP draws its traffic to a node.
 type Mode string
 
-// ModeBGP announces the VIP to the neighbors. It is the only mode so far.
-const ModeBGP Mode = "bgp"
+const (
+	ModeBGP Mode = "bgp" // the nodes announce the VIP to the neighbors
+	ModeARP Mode = "arp" // one node at a time answers for it on its link, by ARP or, for IPv6, by NDP
+)
 
 // VIP is a virtual IP: one service address, of one or both families, that the
 // nodes share.
 type VIP struct {
 	Name      string       `json:"name" required:"true" format:"name"`
 	Addresses []netip.Addr `json:"addresses" required:"true" least:"have at least one address"` // each in one VIP only
-	Mode      Mode         `json:"mode" default:"bgp" filled:"true" words:"bgp"`
-	// Nodes are those that announce the VIP. Absent: all that speak with one of
-	// its neighbors.
+	Mode      Mode         `json:"mode" default:"bgp" filled:"true" words:"bgp arp"`
+	// Nodes are those that announce the VIP, or answer for it. Absent: all, in
+	// mode bgp all that speak with one of its neighbors.
 	Nodes []string `json:"nodes" format:"name" max:"1000"`
 	// Neighbors are those that the VIP is announced to. Absent: all.
 	Neighbors []string `json:"neighbors" ref:"neighbors" max:"1000"`
@@ -62,6 +64,8 @@ type VIP struct {
 	ASPathPrepend *int `json:"as_path_prepend" range:"0..16"`
 	// LocalPreference is in place of the neighbor's, towards our own AS.
 	LocalPreference *uint32 `json:"local_preference" range:"0..4294967295"`
+	// ARP is how it is answered for, in mode arp. Absent: with the defaults.
+	ARP *ARP `json:"arp" null:"write {} for the defaults, or take it out, which means the same"`
 	// MinHealthy closes the gate of a node that sees fewer healthy servers in
 	// any pool that the VIP's listeners send to. 0 (default): never.
 	MinHealthy int `json:"min_healthy" range:"0..10000"`

@@ -71,6 +71,8 @@ func checkFormat(format, s string) string {
 		return is(notGRPCService(s))
 	case "cipher":
 		return is(notCipher(s))
+	case "interface":
+		return is(notInterface(s))
 	}
 	panic("no format " + format)
 }

@@ -30,7 +30,26 @@ func (g *generator) vip() VIP {
 	if g.bool("has med") {
 		v.MED = ptr(rapid.Uint32().Draw(g.T, "med"))
 	}
+	if g.bool("answers ARP") {
+		v.Mode, v.Communities, v.LargeCommunities, v.MED = ModeARP, nil, nil, nil
+		v.ARP = g.arp()
+	}
 	return v
+}
+
+func (g *generator) arp() *ARP {
+	if g.bool("without arp") {
+		return nil
+	}
+	a := drawRecord[ARP](g)
+	a.Nodes = nil
+	for _, name := range g.names(0, 3, "arp nodes") {
+		a.Nodes = append(a.Nodes, ARPNode{
+			Name: name, Priority: rapid.IntRange(1, 254).Draw(g.T, "priority"),
+			Interface: rapid.SampledFrom([]string{"", "eth1", "yes", "1"}).Draw(g.T, "interface"),
+		})
+	}
+	return &a
 }
 
 func (g *generator) maybeBool(name string) *bool {
@@ -51,7 +70,7 @@ func (g *generator) probe() *Probe {
 
 // announce draws what depends on the neighbors that there are.
 func (g *generator) announce(v *VIP, neighbors []Neighbor) {
-	if len(neighbors) == 0 {
+	if len(neighbors) == 0 || v.Mode == ModeARP {
 		return
 	}
 	b := rapid.SampledFrom(neighbors).Draw(g.T, "announced to")

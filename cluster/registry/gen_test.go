@@ -192,7 +192,7 @@ func (g *generator) text(format string) string {
 		"host": `[a-z0-9]{1,5}(\.[a-z]([a-z0-9-]{0,3}[a-z0-9])?){0,2}`, "method": `[A-Z_]{1,4}[0-9]`,
 		"path": `/[!-"$-~]{0,20}`, "route_path": `/([!"$&-.0-:<=>@A-Z\[\]^_a-z{|}~]|%20){1,9}z`, "redirect_path": `/([!"&->@-~]|%2f){0,9}`,
 		"cookie_path": `/[!-"$-:<-~]{0,9}`, "grpc_service": `([a-zA-Z.]{1,9})?`, "media_type": `[a-z]{1,5}/[a-z+.-]{1,5}(; charset=utf-8)?`,
-		"header_value": `([!-~]([ -~é	]{0,9}[!-~é])?)?`, "regexp": `[a-z\\./-]{0,5}([.*+]|\([a-z]*\)|[a-z]\{2,3\}|\[\^"#: \])`,
+		"interface": `(eth|br-|bond0\.)[0-9]{1,3}`, "header_value": `([!-~]([ -~é	]{0,9}[!-~é])?)?`, "regexp": `[a-z\\./-]{0,5}([.*+]|\([a-z]*\)|[a-z]\{2,3\}|\[\^"#: \])`,
 	}
 	switch format {
 	case "certificates":

@@ -10,6 +10,7 @@ import (
 func (c *checker) vips(vips []VIP) {
 	owners := map[netip.Addr]string{}
 	for i, v := range vips {
+		c.draws(element("vips", i), v)
 		for j, a := range v.Addresses {
 			at := element(element("vips", i)+".addresses", j)
 			if reason := notService(a); reason != "" {
@@ -79,7 +80,7 @@ func (c *checker) announcers(cfg Config) {
 	}
 	for i, v := range cfg.VIPs {
 		p := element("vips", i)
-		if len(v.Nodes) == 0 && v.LocalPreference == nil && v.ASPathPrepend == nil {
+		if v.Mode == ModeARP || len(v.Nodes) == 0 && v.LocalPreference == nil && v.ASPathPrepend == nil {
 			continue
 		}
 		unknown := func(name string) bool { _, ok := c.known["neighbors"][name]; return !ok }

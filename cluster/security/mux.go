@@ -60,7 +60,7 @@ func NewMux(c MuxConfig) *Mux {
 		slots:     make(chan struct{}, c.Handshakes),
 		protocols: make(map[string]*queue),
 	}
-	for _, proto := range []string{ProtoGRPC, ProtoRaft, ProtoJoin} {
+	for _, proto := range []string{ProtoGRPC, ProtoRaft, ProtoLease, ProtoJoin} {
 		m.protocols[proto] = &queue{addr: c.Listener.Addr(), conns: make(chan net.Conn, queued), done: make(chan struct{})}
 	}
 	return m
@@ -73,10 +73,13 @@ func (m *Mux) GRPC() net.Listener { return m.protocols[ProtoGRPC] }
 // Raft gives the connections of Raft's transport.
 func (m *Mux) Raft() net.Listener { return m.protocols[ProtoRaft] }
 
+// Lease gives the connections by which members ask for leases.
+func (m *Mux) Lease() net.Listener { return m.protocols[ProtoLease] }
+
 // Join gives the connections of nodes that want to join.
 func (m *Mux) Join() net.Listener { return m.protocols[ProtoJoin] }
 
-// Run accepts until ctx ends, then closes the port and the three listeners, and
+// Run accepts until ctx ends, then closes the port and the listeners, and
 // returns when no handshake is under way any more. Connections that were handed
 // out belong to those who accepted them. The error is the port's, if it failed
 // before ctx ended.

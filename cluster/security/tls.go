@@ -12,9 +12,10 @@ import (
 
 // The protocols of the control port, by their ALPN names (RFC 7301).
 const (
-	ProtoGRPC = "h2"          // the control API (RFC 9113); client certificate required
-	ProtoRaft = "pharos-raft" // Raft's transport; client certificate required
-	ProtoJoin = "pharos-join" // the join exchange; no client certificate
+	ProtoGRPC  = "h2"           // the control API (RFC 9113); client certificate required
+	ProtoRaft  = "pharos-raft"  // Raft's transport; client certificate required
+	ProtoLease = "pharos-lease" // leases of ARP-mode VIPs; client certificate required
+	ProtoJoin  = "pharos-join"  // the join exchange; no client certificate
 )
 
 // ErrRefused: the peer's certificate is of this cluster, but its node is not
@@ -34,7 +35,7 @@ type Authorize func(proto, node string) bool
 // every node with a certificate of this cluster.
 func (id *Identity) ServerTLS(authorize Authorize) *tls.Config {
 	members := id.base()
-	members.NextProtos = []string{ProtoGRPC, ProtoRaft}
+	members.NextProtos = []string{ProtoGRPC, ProtoRaft, ProtoLease}
 	members.ClientAuth = tls.RequireAndVerifyClientCert
 	members.ClientCAs = id.pool
 	members.VerifyConnection = func(cs tls.ConnectionState) error {
@@ -86,6 +87,17 @@ func (id *Identity) DialRaft(ctx context.Context, address string, timeout time.D
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s for raft: %w", address, err)
+	}
+	return conn, nil
+}
+
+// DialLease connects to a member's control port to ask for leases. ctx bounds
+// connecting and handshake together.
+func (id *Identity) DialLease(ctx context.Context, node, address string) (net.Conn, error) {
+	dialer := tls.Dialer{Config: id.ClientTLS(node, ProtoLease)}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s at %s for leases: %w", node, address, err)
 	}
 	return conn, nil
 }

@@ -57,6 +57,10 @@ func (m *machine) Apply(l *raft.Log) any {
 	return applied{result: result, term: l.Term}
 }
 
+// StoreConfiguration is called with each change of the members: whoever watches
+// the state looks at them as well.
+func (m *machine) StoreConfiguration(uint64, raft.Configuration) { m.set(m.load().state) }
+
 // Snapshot costs nothing, since states are immutable.
 func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	return frozen{m.load().state}, nil

@@ -254,7 +254,7 @@ func (s *Store) DiskFault() error { return s.guard.lastFault() }
 func (s *Store) State() fsm.State { return s.machine.load().state }
 
 // Watch gives the newest state, and a channel that is closed once there is a
-// newer one. Several changes may pass between two calls: only the last is seen.
+// newer one, or the Voters have changed. Several changes may pass between two calls: only the last is seen.
 func (s *Store) Watch() (fsm.State, <-chan struct{}) {
 	v := s.machine.load()
 	return v.state, v.next

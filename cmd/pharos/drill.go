@@ -56,7 +56,7 @@ did not come to its end, and shows nothing.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDrillListCommand(), newDrillDescribeCommand(), newDrillRunCommand(), newDrillSpreadCommand(),
-		newDrillApplyLatencyCommand(), newDrillProbeCommand())
+		newDrillApplyLatencyCommand(), newDrillARPCampaignCommand(), newDrillProbeCommand())
 	return cmd
 }
 

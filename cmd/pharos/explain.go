@@ -24,7 +24,7 @@ func newExplainCommand(o *options) *cobra.Command {
 	group(cmd)
 	cmd.AddCommand(&cobra.Command{
 		Use:   "vip NAME",
-		Short: "Say for each node why it does or does not announce a VIP",
+		Short: "Say for each node why it does or does not announce a VIP, or answer for it",
 		Args:  arguments(1, 1, "the NAME of a VIP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.ask(cmd, 0, func(ctx context.Context, client *api.Client) error {
@@ -61,6 +61,9 @@ func explainTable(w io.Writer, vip string, views []explanationView, now time.Tim
 			fmt.Fprintf(w, "%s: unknown: %s\n", v.Node, v.Error)
 		case v.VIP == nil:
 			fmt.Fprintf(w, "%s: unknown: it said nothing of the VIP\n", v.Node)
+		case v.VIP.ARP != nil:
+			explainARP(w, v.Node, *v.VIP, now)
+			continue // it needs no session
 		case v.VIP.Announcing:
 			announcing++
 			fmt.Fprintf(w, "%s: announces %s%s\n", v.Node, list(v.VIP.Addresses), since(v.VIP.Since))
@@ -83,6 +86,9 @@ func explainTable(w io.Writer, vip string, views []explanationView, now time.Tim
 				fmt.Fprintf(w, "    session with %s (%s) is %s: %s\n", s.Neighbor, s.Address, s.State, s.LastError)
 			}
 		}
+	}
+	if arpTotal(w, vip, views) {
+		return
 	}
 	fmt.Fprintf(w, "%d of %d nodes announce VIP %s.\n", announcing, len(views), vip)
 }

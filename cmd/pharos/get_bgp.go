@@ -80,12 +80,14 @@ func (v neighborsView) session(neighbor, node string) []any {
 	return []any{s.State, clock(s.Since), s.Flaps, list(s.Announced), s.LastError}
 }
 
-// announcementView is one address of a VIP, from one node to one neighbor.
+// announcementView is one address of a VIP, from one node to one neighbor, or on
+// its link.
 type announcementView struct {
 	VIP              string       `json:"vip"`
 	Prefix           string       `json:"prefix"`
 	Node             string       `json:"node"`
 	Neighbor         string       `json:"neighbor"`
+	Interface        string       `json:"interface,omitempty"` // in place of a neighbor, of a VIP in mode arp
 	Announced        bool         `json:"announced"`
 	NextHop          string       `json:"next_hop,omitempty"`
 	ASPath           []uint32     `json:"as_path,omitempty"` // as the router sees it
@@ -123,7 +125,7 @@ func announcementsOf(answer *pharosv1.RoutingResponse) announcementsView {
 				vips[a.GetVip()] = len(vips)
 			}
 			view.Announcements = append(view.Announcements, announcementView{
-				VIP: a.GetVip(), Prefix: a.GetPrefix(), Node: n.GetNode(), Neighbor: a.GetNeighbor(), Announced: a.GetAnnounced(),
+				VIP: a.GetVip(), Prefix: a.GetPrefix(), Node: n.GetNode(), Neighbor: a.GetNeighbor(), Interface: a.GetInterface(), Announced: a.GetAnnounced(),
 				NextHop: a.GetNextHop(), ASPath: a.GetAsPath(), MED: a.Med, LocalPreference: a.LocalPreference,
 				Communities: a.GetCommunities(), LargeCommunities: a.GetLargeCommunities(), Reasons: reasonsOf(a.GetReasons()),
 			})
@@ -146,7 +148,11 @@ func (v announcementsView) table(w io.Writer) {
 		for _, r := range a.Reasons {
 			why = append(why, r.Code+": "+r.Message)
 		}
-		row(w, a.VIP, a.Prefix, a.Node, a.Neighbor, yesNo(a.Announced), a.NextHop, a.asPath(), a.others(), strings.Join(why, "; "))
+		to := a.Neighbor
+		if a.Interface != "" {
+			to = "on " + a.Interface
+		}
+		row(w, a.VIP, a.Prefix, a.Node, to, yesNo(a.Announced), a.NextHop, a.asPath(), a.others(), strings.Join(why, "; "))
 	}
 	fmt.Fprintf(w, "%d of %d are announced.\n", announced, len(v.Announcements))
 	for _, u := range v.Unasked {

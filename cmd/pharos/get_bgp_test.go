@@ -31,6 +31,10 @@ func (c *control) Routing(_ context.Context, r *pharosv1.RoutingRequest) (*pharo
 			Vip: "web", Neighbor: "tor-b", Prefix: "198.51.100.1/32", NextHop: "10.0.9.2", LocalPreference: new(uint32),
 			Reasons: []*pharosv1.Reason{{Code: "session_down", Message: "the session is active: connection refused", Since: dawn}},
 		}}},
+		{Node: "n4", Announcements: []*pharosv1.Announcement{
+			{Vip: "office", Prefix: "10.0.50.100/32", Interface: "eth1", Announced: true},
+			{Vip: "office", Prefix: "2001:db8:50::100/128", Interface: "eth1", Reasons: []*pharosv1.Reason{{Code: "held-by-other", Message: "held by n1"}}},
+		}},
 		{Node: "n3", Error: "it is not alive: no heartbeats come from it"},
 	}}
 	if r.GetNode() != "" {

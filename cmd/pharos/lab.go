@@ -53,6 +53,7 @@ kernel gives users their own namespaces.`,
 		newLabStartCommand(&name),
 		newLabExecCommand(&name),
 		newLabShellCommand(&name),
+		newLabArpwatchCommand(),
 		newLabBenchCommand(),
 		newLabBackendCommand(),
 		newLabHoldCommand(),
@@ -69,7 +70,7 @@ func newLabUpCommand(name *string) *cobra.Command {
 		Short: "Bring a lab up and deploy a cluster in it",
 		Args:  labArguments(0, 0, "no arguments"),
 	}
-	cmd.Flags().StringVar(&topology, "topology", "", "containerlab topology file (default: the built-in "+topo.DefaultFile+")")
+	cmd.Flags().StringVar(&topology, "topology", topo.DefaultName, "containerlab topology file, or one that is built in: "+strings.Join(topo.Names(), ", "))
 	cmd.Flags().BoolVar(&bare, "bare", false, "only machines, router and backends: deploy no cluster")
 	cmd.Flags().Uint64Var(&disk, "disk", 0, "give each node a disk of its own for its data, in memory, of so many MiB (default: this machine's disk)")
 	cmd.RunE = inLabNamespace(true, func(cmd *cobra.Command, _ []string) error {
@@ -81,6 +82,10 @@ func newLabUpCommand(name *string) *cobra.Command {
 		bundle, err := topo.Open(topology)
 		if err != nil {
 			return err
+		}
+		// Labs of two topologies do not meet unless they are told to.
+		if !cmd.Flags().Changed("name") {
+			*name = bundle.Topology.Name
 		}
 		binary, err := os.Executable()
 		if err != nil {

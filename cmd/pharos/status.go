@@ -53,7 +53,7 @@ func (v statusView) table(w io.Writer) {
 	fmt.Fprintln(w)
 	row(w, "VIP", "ADDRESSES", "ANNOUNCING", "SINCE", "NEIGHBORS", "REASON")
 	for _, p := range v.VIPs {
-		row(w, p.Name, list(p.Addresses), yesNo(p.Announcing), clock(p.Since), list(p.Neighbors), firstReason(p))
+		row(w, p.columns()...)
 	}
 	fmt.Fprintln(w)
 	sessionTable(w, v.Sessions)
@@ -71,6 +71,19 @@ func (v statusView) table(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	memberTable(w, v.Members)
+}
+
+// columns are a VIP's in the table of status. In mode arp, a node announces what it
+// holds, and the reason tells who does.
+func (v vipView) columns() []any {
+	if v.ARP == nil {
+		return []any{v.Name, list(v.Addresses), yesNo(v.Announcing), clock(v.Since), list(v.Neighbors), firstReason(v)}
+	}
+	reason := v.ARP.Message
+	if !v.Announcing && len(v.Reasons) > 0 {
+		reason = firstReason(v)
+	}
+	return []any{v.Name, list(v.Addresses), yesNo(v.ARP.Held), clock(v.ARP.Since), "on " + v.ARP.where(), reason}
 }
 
 func sessionTable(w io.Writer, sessions []sessionView) {

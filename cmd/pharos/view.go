@@ -22,6 +22,7 @@ type vipView struct {
 	Since      *time.Time   `json:"since,omitempty"`
 	Reasons    []reasonView `json:"reasons,omitempty"`
 	Neighbors  []string     `json:"neighbors,omitempty"`
+	ARP        *arpView     `json:"arp,omitempty"` // of a VIP in mode arp
 }
 
 type sessionView struct {
@@ -116,7 +117,7 @@ func vipOf(v *pharosv1.VIPStatus) vipView {
 		Name: v.GetName(), Addresses: v.GetAddresses(), Announcing: v.GetAnnouncing(),
 		Since: stamp(v.GetSince()), Neighbors: v.GetNeighbors(),
 	}
-	view.Reasons = reasonsOf(v.GetReasons())
+	view.Reasons, view.ARP = reasonsOf(v.GetReasons()), arpOf(v.GetArp())
 	return view
 }
 

@@ -187,6 +187,9 @@ type program struct {
 
 // programsOf maps a node's image to what runs in it.
 func programsOf(n topo.Node) ([]program, error) {
+	if n.Kind == topo.KindBridge {
+		return nil, nil
+	}
 	switch imageName(n.Image) {
 	case "pharos":
 		// A client's command only keeps a container alive; a namespace needs none.

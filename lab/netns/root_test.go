@@ -61,9 +61,11 @@ func uniqueName(suffix string) string {
 	return "t" + strconv.FormatInt(int64(os.Getpid()), 36) + "-" + suffix
 }
 
-func config(t *testing.T, name string) Config {
+func config(t *testing.T, name string) Config { return configOf(t, name, "") }
+
+func configOf(t *testing.T, name, topology string) Config {
 	t.Helper()
-	bundle, err := topo.Default()
+	bundle, err := topo.Open(topology)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,9 +76,11 @@ func config(t *testing.T, name string) Config {
 	return Config{Name: name, Bundle: bundle, Binary: binary, Progress: func(step string) { t.Log(step) }}
 }
 
-func bringUp(t *testing.T, name string) *Lab {
+func bringUp(t *testing.T, name string) *Lab { return bringUpOf(t, name, "") }
+
+func bringUpOf(t *testing.T, name, topology string) *Lab {
 	t.Helper()
-	l, err := Up(t.Context(), config(t, name))
+	l, err := Up(t.Context(), configOf(t, name, topology))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +97,7 @@ func bringUp(t *testing.T, name string) *Lab {
 func assertNoTrace(t *testing.T, name string) {
 	t.Helper()
 	paths := []string{labDir(name), labDir(name) + ".lock"}
-	for _, node := range []string{"tor1", "n1", "n2", "n3", "b1", "b2", "b3", "client"} {
+	for _, node := range []string{"tor1", "sw1", "n1", "n2", "n3", "b1", "b2", "b3", "client"} {
 		paths = append(paths, filepath.Join(netnsRoot, namespaceName(name, node)))
 	}
 	for _, path := range paths {

@@ -252,12 +252,12 @@ func (l *Lab) configure(ctx context.Context, n topo.Node) error {
 	// A cable inside one kernel has no duplicate addresses, and detecting them
 	// takes a second.
 	sysctls := map[string]string{"net.ipv6.conf.all.accept_dad": "0", "net.ipv6.conf.default.accept_dad": "0"}
-	for _, link := range l.topology.Links {
-		for _, end := range []topo.Endpoint{link.A, link.B} {
-			if end.Node == n.Name {
-				sysctls["net.ipv6.conf."+end.Interface+".accept_dad"] = "0"
-			}
-		}
+	for _, end := range l.topology.Ports(n.Name) {
+		sysctls["net.ipv6.conf."+end.Interface+".accept_dad"] = "0"
+	}
+	if n.Kind == topo.KindBridge {
+		// A switch is nobody on its segment.
+		sysctls = map[string]string{"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}
 	}
 	if err := setSysctls(ctx, l.NetnsPath(n.Name), sysctls); err != nil {
 		return fail(err)
@@ -266,12 +266,11 @@ func (l *Lab) configure(ctx context.Context, n topo.Node) error {
 		return fail(err)
 	}
 	script := "link set lo up\n"
-	for _, link := range l.topology.Links {
-		for _, end := range []topo.Endpoint{link.A, link.B} {
-			if end.Node == n.Name {
-				script += "link set " + end.Interface + " up\n"
-			}
-		}
+	for _, end := range l.topology.Ports(n.Name) {
+		script += "link set " + end.Interface + " up\n"
+	}
+	if n.Kind == topo.KindBridge {
+		script += l.switchScript(n)
 	}
 	if err := ipBatch(ctx, script, "-netns", l.state.Namespaces[n.Name], "-batch", "-"); err != nil {
 		return fail(err)

@@ -9,15 +9,35 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 )
 
-//go:embed anycast.clab.yml anycast
+//go:embed anycast.clab.yml anycast l2.clab.yml l2
 var embedded embed.FS
 
-// DefaultFile is the name of the topology that the binary carries.
-const DefaultFile = "anycast.clab.yml"
+// suffix ends the name of a topology file.
+const suffix = ".clab.yml"
+
+// DefaultName is the topology that is meant when none is named, of Names.
+const DefaultName = "anycast"
+
+// DefaultFile is the name of its file.
+const DefaultFile = DefaultName + suffix
+
+// Names are those of the topologies that the binary carries.
+func Names() []string {
+	files, err := fs.Glob(embedded, "*"+suffix)
+	if err != nil {
+		panic(err) // the pattern is a constant
+	}
+	for i, file := range files {
+		files[i] = strings.TrimSuffix(file, suffix)
+	}
+	return files
+}
 
 // Bundle is a topology with the files that it names.
 type Bundle struct {
@@ -28,13 +48,17 @@ type Bundle struct {
 	label string // what to call the file in errors
 }
 
-// Default returns the topology that the binary carries.
+// Default returns the topology that is meant when none is named.
 func Default() (*Bundle, error) { return open(embedded, DefaultFile, DefaultFile) }
 
-// Open reads the topology at a path; an empty path is Default.
+// Open reads the topology at a path, or one of Names; an empty path is Default.
+// A file whose path is the name of one is meant by ./NAME.
 func Open(file string) (*Bundle, error) {
 	if file == "" {
 		return Default()
+	}
+	if slices.Contains(Names(), file) {
+		return open(embedded, file+suffix, file+suffix)
 	}
 	return open(os.DirFS(filepath.Dir(file)), filepath.Base(file), file)
 }

@@ -222,13 +222,20 @@ func (p *parsing) node(name, at string, def definition) Node {
 		Name: name, Kind: def.Kind, Image: def.Image, Sysctls: def.Sysctls,
 		Env: def.Env, Labels: def.Labels, CapAdd: def.CapAdd, Role: Role(def.Labels[RoleLabel]),
 	}
-	if n.Kind != "linux" {
-		p.fault(at, "kind %q: only linux is known here", n.Kind)
+	switch n.Kind {
+	case KindLinux:
+		if n.Role == RoleSwitch {
+			p.fault(at, "label %s is %q: only kind %s can be one", RoleLabel, n.Role, KindBridge)
+		}
+	case KindBridge:
+		p.bridge(at, n.Role, def)
+	default:
+		p.fault(at, "kind %q: only %s and %s are known here", n.Kind, KindLinux, KindBridge)
 	}
 	switch n.Role {
-	case RoleRouter, RoleNode, RoleBackend, RoleClient:
+	case RoleRouter, RoleNode, RoleBackend, RoleClient, RoleSwitch:
 	default:
-		p.fault(at, "label %s is %q: it must be router, node, backend or client", RoleLabel, n.Role)
+		p.fault(at, "label %s is %q: it must be router, node, backend, client or switch", RoleLabel, n.Role)
 	}
 	var err error
 	if n.Cmd, err = splitWords(def.Cmd); err != nil {
@@ -259,6 +266,29 @@ func (p *parsing) node(name, at string, def definition) Node {
 		n.Binds = append(n.Binds, bind)
 	}
 	return n
+}
+
+// bridge refuses what containerlab would not carry out for a bridge: it only
+// joins links to one.
+func (p *parsing) bridge(at string, role Role, def definition) {
+	if role != RoleSwitch {
+		p.fault(at, "label %s is %q: a bridge must be a switch", RoleLabel, role)
+	}
+	for _, word := range []struct {
+		key   string
+		given bool
+	}{
+		{"image", def.Image != ""},
+		{"cmd", def.Cmd != ""},
+		{"binds", len(def.Binds) > 0},
+		{"sysctls", len(def.Sysctls) > 0},
+		{"exec", len(def.Exec) > 0},
+		{"env", len(def.Env) > 0},
+	} {
+		if word.given {
+			p.fault(at, "a bridge has no %s: nothing runs on it", word.key)
+		}
+	}
 }
 
 func parseBind(text string) (Bind, error) {

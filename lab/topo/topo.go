@@ -22,6 +22,7 @@ const (
 	RoleNode    Role = "node"    // runs pharos serve
 	RoleBackend Role = "backend" // a server of a pool
 	RoleClient  Role = "client"  // sends the traffic
+	RoleSwitch  Role = "switch"  // the segment that the others share; a bridge is one, and nothing else
 )
 
 // RoleLabel is the label that carries a node's Role.
@@ -35,11 +36,17 @@ type Topology struct {
 	Links []Link // each endpoint is used once, and names a node
 }
 
-// Node is one machine of the topology.
+// The kinds of node, as containerlab calls them.
+const (
+	KindLinux  = "linux"  // a machine
+	KindBridge = "bridge" // a switch: its links' ends are its ports, and nothing runs on it
+)
+
+// Node is one machine of the topology, or a switch.
 type Node struct {
 	Name    string
-	Kind    string // linux is the only one
-	Image   string
+	Kind    string
+	Image   string // empty for a bridge
 	Role    Role
 	Cmd     []string          // what the image's entrypoint is given
 	Binds   []Bind            // files of the host that the node sees
@@ -78,6 +85,19 @@ func (t *Topology) Node(name string) (Node, bool) {
 		return Node{}, false
 	}
 	return t.Nodes[i], true
+}
+
+// Ports returns the ends of links that a node has, in the links' order.
+func (t *Topology) Ports(node string) []Endpoint {
+	var ports []Endpoint
+	for _, l := range t.Links {
+		for _, end := range []Endpoint{l.A, l.B} {
+			if end.Node == node {
+				ports = append(ports, end)
+			}
+		}
+	}
+	return ports
 }
 
 // Addresses returns the addresses that the node's exec lines put on its

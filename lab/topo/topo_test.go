@@ -70,6 +70,69 @@ func TestDefaultTopologyIsTheDocumentedOne(t *testing.T) {
 	}
 }
 
+func TestTheL2TopologyIsOneSegment(t *testing.T) {
+	bundle, err := Open("l2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := bundle.Topology
+	roles := map[Role][]string{}
+	for _, n := range top.Nodes {
+		roles[n.Role] = append(roles[n.Role], n.Name)
+		if (n.Kind == KindBridge) != (n.Role == RoleSwitch) {
+			t.Errorf("%s is a %s with the role %s", n.Name, n.Kind, n.Role)
+		}
+		for _, a := range n.Addresses() {
+			if !netip.MustParsePrefix("10.0.50.0/24").Contains(a) && !netip.MustParsePrefix("2001:db8:50::/64").Contains(a) {
+				t.Errorf("address %s of %s is not of the segment", a, n.Name)
+			}
+		}
+	}
+	want := map[Role][]string{
+		RoleSwitch: {"sw1"}, RoleNode: {"n1", "n2", "n3"}, RoleBackend: {"b1", "b2", "b3"}, RoleClient: {"client"},
+	}
+	if diff := cmp.Diff(want, roles); diff != "" {
+		t.Errorf("roles (-want +got):\n%s", diff)
+	}
+	plugged := map[string]bool{}
+	for _, l := range top.Links {
+		// On a host with containerlab the ports are the host's interfaces.
+		if l.A.Node != "sw1" || l.A.Interface != "sw1-"+l.B.Node || l.B.Interface != "eth1" {
+			t.Errorf("link %s %s is not a port of sw1 named after its machine", l.A, l.B)
+		}
+		plugged[l.B.Node] = true
+	}
+	if len(plugged) != 7 {
+		t.Errorf("%d machines on the switch, want 7", len(plugged))
+	}
+	vips, err := bundle.VIPs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(vips) != 6 || vips[0] != netip.MustParseAddr("10.0.50.100") || vips[1] != netip.MustParseAddr("2001:db8:50::100") {
+		t.Errorf("VIPs %v, want three pairs, 10.0.50.100 and 2001:db8:50::100 first", vips)
+	}
+}
+
+func TestOpenByName(t *testing.T) {
+	if names := Names(); !slices.Equal(names, []string{"anycast", "l2"}) {
+		t.Errorf("names %v", names)
+	}
+	for _, name := range Names() {
+		if bundle, err := Open(name); err != nil || bundle.Topology.Name != name || bundle.File != name+".clab.yml" {
+			t.Errorf("open %s: %v", name, err)
+		}
+	}
+	// A file of the name is another thing.
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("l2", []byte(small), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if bundle, err := Open("./l2"); err != nil || bundle.Topology.Name != "t" {
+		t.Errorf("open the file: %v", err)
+	}
+}
+
 const small = `name: t
 topology:
   nodes:
@@ -117,7 +180,11 @@ func TestParseRefuses(t *testing.T) {
 		{"YAML that ends early", "links:", "links: [", "t.yml:"},
 		{"a name with a slash", "name: t\n", "name: ../t\n", "is not a lab's name"},
 		{"another kind", "a: {kind: linux", "a: {kind: srl", `t.yml:4:8: topology.nodes.a: kind "srl"`},
-		{"no role", "pharos.role: client", "role: client", "it must be router, node, backend or client"},
+		{"no role", "pharos.role: client", "role: client", "it must be router, node, backend, client or switch"},
+		{"a machine as a switch", "pharos.role: client", "pharos.role: switch", "only kind bridge can be one"},
+		{"a bridge as a client", "b: {kind: linux, image: x, labels: {pharos.role: client}, cmd: \"run --name 'a b'\"}", "b: {kind: bridge, labels: {pharos.role: client}}", "a bridge must be a switch"},
+		{"a bridge with an image", "b: {kind: linux, image: x, labels: {pharos.role: client}, cmd: \"run --name 'a b'\"}", "b: {kind: bridge, image: x, labels: {pharos.role: switch}}", "a bridge has no image"},
+		{"a bridge that runs something", "b: {kind: linux, image: x, labels: {pharos.role: client}", "b: {kind: bridge, labels: {pharos.role: switch}", "t.yml:5:8: topology.nodes.b: a bridge has no cmd"},
 		{"a link to nowhere", `"b:eth1"]`, `"c:eth1"]`, `t.yml:7:29: topology.links[0].endpoints[1]: there is no node "c"`},
 		{"a link with one end", `"a:eth1", "b:eth1"`, `"a:eth1"`, "this one has 1"},
 		{"both ends the same", `"b:eth1"]`, `"a:eth1"]`, "is the end of another link already"},
@@ -216,6 +283,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(data)
 	f.Add([]byte(small))
+	f.Add([]byte("name: t\ntopology: {nodes: {s: {kind: bridge, labels: {pharos.role: switch}}}}"))
 	f.Add([]byte("name: t\ntopology: {nodes: {1: {}, ~: {}}, links: [{endpoints: []}]}"))
 	f.Add([]byte("a: &a [*a]"))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -46,6 +46,9 @@ type Message struct {
 	// Announced names the VIPs that the old process announces: Take.
 	Announced []string  `json:"announced,omitempty"`
 	Sessions  []Session `json:"sessions,omitempty"` // Sessions
+	// Leases is what the old process has granted to other nodes, as package lease
+	// writes it, and is kept for the successor by them: Sessions.
+	Leases json.RawMessage `json:"leases,omitempty"`
 }
 
 // Use is what a socket is for.

@@ -25,6 +25,11 @@ var (
 	leader        = describe("raft_has_leader", "1 while the node knows a leader: without one, only changes are refused.")
 
 	vipAnnounced = describe("vip_announced", "1 while this node announces the VIP.", "vip")
+	vipHeld      = describe("vip_held", "1 while this node answers for the VIP by ARP or NDP.", "vip")
+	vipTaken     = describe("vip_transitions_total", "Times that this node came to hold the VIP.", "vip")
+	vipConflicts = describe("vip_conflicts_total", "Times that another machine claimed the VIP while this node held it.", "vip")
+	leaseLate    = describe("lease_lateness_seconds", "By how much later than planned leases were seen to: near their terms, they are lost.")
+	leaseLatest  = describe("lease_lateness_max_seconds", "The most of it, since the process started.")
 	sessionUp    = describe("bgp_session_established", "1 while the session is established.", "neighbor")
 	sessionFlaps = describe("bgp_session_flaps_total", "Times that an established session was lost.", "neighbor")
 
@@ -84,6 +89,13 @@ func (n *node) Collect(out chan<- prometheus.Metric) {
 	for vip, announced := range s.VIPs {
 		c.flag(vipAnnounced, announced, vip)
 	}
+	for _, v := range s.Held {
+		c.flag(vipHeld, v.Held, v.VIP)
+		c.counter(vipTaken, v.Transitions, v.VIP)
+		c.counter(vipConflicts, v.Conflicts, v.VIP)
+	}
+	c.out <- prometheus.MustNewConstSummary(leaseLate, s.Leases.Count, s.Leases.Sum.Seconds(), nil)
+	c.gauge(leaseLatest, s.Leases.Max.Seconds())
 	for _, b := range s.Sessions {
 		c.flag(sessionUp, b.Established, b.Neighbor)
 		c.counter(sessionFlaps, uint64(b.Flaps), b.Neighbor)

@@ -17,6 +17,8 @@ import (
 
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/bgp/bfd"
+	"github.com/pharos-lb/pharos/cluster/lease/agent"
+	"github.com/pharos-lb/pharos/node/holder"
 	"github.com/pharos-lb/pharos/proxy"
 )
 
@@ -31,6 +33,8 @@ type Snapshot struct {
 	Sessions  []bgp.SessionStatus
 	Sender    bfd.Sender // of BFD
 	Proxy     proxy.Status
+	Held      []holder.Status // VIPs in mode arp
+	Leases    agent.Lateness
 }
 
 // Path is where metrics are.

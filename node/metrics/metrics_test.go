@@ -18,6 +18,8 @@ import (
 
 	"github.com/pharos-lb/pharos/bgp"
 	"github.com/pharos-lb/pharos/bgp/bfd"
+	"github.com/pharos-lb/pharos/cluster/lease/agent"
+	"github.com/pharos-lb/pharos/node/holder"
 	"github.com/pharos-lb/pharos/proxy"
 	"github.com/pharos-lb/pharos/proxy/policy/balance"
 )
@@ -29,6 +31,8 @@ func sample() Snapshot {
 		VIPs:     map[string]bool{"web": true, "dns": false},
 		Sessions: []bgp.SessionStatus{{Neighbor: "tor1", Established: true, Flaps: 2, BFD: &bfd.Status{State: bfd.Up, Failures: 3}}},
 		Sender:   bfd.Sender{Priority: bfd.RealTime, Lateness: [9]uint64{90, 7, 0, 2, 0, 0, 0, 0, 1}, Sum: 250 * time.Millisecond, Max: 130 * time.Millisecond, Unsent: 4, Refused: 5},
+		Held:     []holder.Status{{VIP: "office", Held: true, Transitions: 3, Conflicts: 1}},
+		Leases:   agent.Lateness{Count: 100, Sum: 50 * time.Millisecond, Max: 20 * time.Millisecond},
 		Proxy: proxy.Status{
 			Connections: 5, InFlight: 3, Warnings: []string{"a certificate ends"},
 			Datagrams: proxy.DatagramStatus{Forwarded: 60, Dropped: 2, Evicted: 1},

@@ -970,6 +970,7 @@ type VIPStatus struct {
 	Reasons       []*Reason              `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`        // why not; when announcing: in spite of what
 	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`            // of the gate's last change
 	Neighbors     []string               `protobuf:"bytes,6,rep,name=neighbors,proto3" json:"neighbors,omitempty"`    // established sessions that carry it
+	Arp           *ARPStatus             `protobuf:"bytes,7,opt,name=arp,proto3" json:"arp,omitempty"`                // of a VIP in mode arp
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1046,6 +1047,193 @@ func (x *VIPStatus) GetNeighbors() []string {
 	return nil
 }
 
+func (x *VIPStatus) GetArp() *ARPStatus {
+	if x != nil {
+		return x.Arp
+	}
+	return nil
+}
+
+// ARPStatus is whether a node answers for a VIP on its link, and why.
+type ARPStatus struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Held   bool                   `protobuf:"varint,1,opt,name=held,proto3" json:"held,omitempty"`    // this node answers for it
+	Holder string                 `protobuf:"bytes,2,opt,name=holder,proto3" json:"holder,omitempty"` // who does, as far as the node knows; empty: it knows of none
+	// Why it is held or not: lease, last-resort, gate-closed, no-carrier,
+	// link-unusable, conflict, yielded, held-by-other, asking, no-majority.
+	Code          string                 `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`          // a sentence for a person
+	Since         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`              // of the code
+	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`             // of the lease, rising from holder to holder; 0: the node has none
+	Conflicts     uint64                 `protobuf:"varint,7,opt,name=conflicts,proto3" json:"conflicts,omitempty"`     // with other machines, while this node answered
+	Transitions   uint64                 `protobuf:"varint,8,opt,name=transitions,proto3" json:"transitions,omitempty"` // times that this node came to hold it
+	Addresses     []*ARPAddress          `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ARPStatus) Reset() {
+	*x = ARPStatus{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ARPStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ARPStatus) ProtoMessage() {}
+
+func (x *ARPStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ARPStatus.ProtoReflect.Descriptor instead.
+func (*ARPStatus) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ARPStatus) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+func (x *ARPStatus) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *ARPStatus) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ARPStatus) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ARPStatus) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ARPStatus) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ARPStatus) GetConflicts() uint64 {
+	if x != nil {
+		return x.Conflicts
+	}
+	return 0
+}
+
+func (x *ARPStatus) GetTransitions() uint64 {
+	if x != nil {
+		return x.Transitions
+	}
+	return 0
+}
+
+func (x *ARPStatus) GetAddresses() []*ARPAddress {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+// ARPAddress is where a node answers for an address of a VIP.
+type ARPAddress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Interface     string                 `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"` // empty: none fits
+	Carrier       bool                   `protobuf:"varint,3,opt,name=carrier,proto3" json:"carrier,omitempty"`
+	Trouble       string                 `protobuf:"bytes,4,opt,name=trouble,proto3" json:"trouble,omitempty"` // why it cannot be answered for there; empty: it can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ARPAddress) Reset() {
+	*x = ARPAddress{}
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ARPAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ARPAddress) ProtoMessage() {}
+
+func (x *ARPAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ARPAddress.ProtoReflect.Descriptor instead.
+func (*ARPAddress) Descriptor() ([]byte, []int) {
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ARPAddress) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ARPAddress) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
+func (x *ARPAddress) GetCarrier() bool {
+	if x != nil {
+		return x.Carrier
+	}
+	return false
+}
+
+func (x *ARPAddress) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
 type SessionStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Neighbor      string                 `protobuf:"bytes,1,opt,name=neighbor,proto3" json:"neighbor,omitempty"`
@@ -1063,7 +1251,7 @@ type SessionStatus struct {
 
 func (x *SessionStatus) Reset() {
 	*x = SessionStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[16]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1075,7 +1263,7 @@ func (x *SessionStatus) String() string {
 func (*SessionStatus) ProtoMessage() {}
 
 func (x *SessionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[16]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1088,7 +1276,7 @@ func (x *SessionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionStatus.ProtoReflect.Descriptor instead.
 func (*SessionStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{16}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SessionStatus) GetNeighbor() string {
@@ -1173,7 +1361,7 @@ type BFDStatus struct {
 
 func (x *BFDStatus) Reset() {
 	*x = BFDStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1373,7 @@ func (x *BFDStatus) String() string {
 func (*BFDStatus) ProtoMessage() {}
 
 func (x *BFDStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[17]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1386,7 @@ func (x *BFDStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BFDStatus.ProtoReflect.Descriptor instead.
 func (*BFDStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{17}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BFDStatus) GetState() string {
@@ -1294,13 +1482,16 @@ type Announcement struct {
 	LocalPreference  *uint32  `protobuf:"varint,9,opt,name=local_preference,json=localPreference,proto3,oneof" json:"local_preference,omitempty"`
 	Communities      []string `protobuf:"bytes,10,rep,name=communities,proto3" json:"communities,omitempty"`
 	LargeCommunities []string `protobuf:"bytes,11,rep,name=large_communities,json=largeCommunities,proto3" json:"large_communities,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// In place of a neighbor: where an address of a VIP in mode arp is answered
+	// for. announced: by this node, at this time.
+	Interface     string `protobuf:"bytes,12,opt,name=interface,proto3" json:"interface,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1503,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[18]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1516,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{18}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Announcement) GetVip() string {
@@ -1405,6 +1596,13 @@ func (x *Announcement) GetLargeCommunities() []string {
 	return nil
 }
 
+func (x *Announcement) GetInterface() string {
+	if x != nil {
+		return x.Interface
+	}
+	return ""
+}
+
 type RoutingRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What is asked for; empty: all.
@@ -1417,7 +1615,7 @@ type RoutingRequest struct {
 
 func (x *RoutingRequest) Reset() {
 	*x = RoutingRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1627,7 @@ func (x *RoutingRequest) String() string {
 func (*RoutingRequest) ProtoMessage() {}
 
 func (x *RoutingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[19]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1640,7 @@ func (x *RoutingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutingRequest.ProtoReflect.Descriptor instead.
 func (*RoutingRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{19}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RoutingRequest) GetNode() string {
@@ -1475,7 +1673,7 @@ type RoutingResponse struct {
 
 func (x *RoutingResponse) Reset() {
 	*x = RoutingResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1685,7 @@ func (x *RoutingResponse) String() string {
 func (*RoutingResponse) ProtoMessage() {}
 
 func (x *RoutingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[20]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1698,7 @@ func (x *RoutingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoutingResponse.ProtoReflect.Descriptor instead.
 func (*RoutingResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{20}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RoutingResponse) GetNodes() []*NodeRoutingResponse {
@@ -1522,7 +1720,7 @@ type NodeRoutingResponse struct {
 
 func (x *NodeRoutingResponse) Reset() {
 	*x = NodeRoutingResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1732,7 @@ func (x *NodeRoutingResponse) String() string {
 func (*NodeRoutingResponse) ProtoMessage() {}
 
 func (x *NodeRoutingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[21]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1745,7 @@ func (x *NodeRoutingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRoutingResponse.ProtoReflect.Descriptor instead.
 func (*NodeRoutingResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{21}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *NodeRoutingResponse) GetNode() string {
@@ -1594,7 +1792,7 @@ type ListenerStatus struct {
 
 func (x *ListenerStatus) Reset() {
 	*x = ListenerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +1804,7 @@ func (x *ListenerStatus) String() string {
 func (*ListenerStatus) ProtoMessage() {}
 
 func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[22]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +1817,7 @@ func (x *ListenerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListenerStatus.ProtoReflect.Descriptor instead.
 func (*ListenerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{22}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListenerStatus) GetName() string {
@@ -1689,7 +1887,7 @@ type PoolStatus struct {
 
 func (x *PoolStatus) Reset() {
 	*x = PoolStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1899,7 @@ func (x *PoolStatus) String() string {
 func (*PoolStatus) ProtoMessage() {}
 
 func (x *PoolStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[23]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1912,7 @@ func (x *PoolStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolStatus.ProtoReflect.Descriptor instead.
 func (*PoolStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{23}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PoolStatus) GetName() string {
@@ -1761,7 +1959,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1971,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[24]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +1984,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{24}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ServerStatus) GetName() string {
@@ -1903,7 +2101,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +2113,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[25]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +2126,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{25}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExplainRequest) GetVip() string {
@@ -1947,7 +2145,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2157,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[26]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2170,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{26}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExplainResponse) GetNodes() []*NodeExplanation {
@@ -1994,7 +2192,7 @@ type NodeExplanation struct {
 
 func (x *NodeExplanation) Reset() {
 	*x = NodeExplanation{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2204,7 @@ func (x *NodeExplanation) String() string {
 func (*NodeExplanation) ProtoMessage() {}
 
 func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[27]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2217,7 @@ func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeExplanation.ProtoReflect.Descriptor instead.
 func (*NodeExplanation) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{27}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *NodeExplanation) GetNode() string {
@@ -2069,7 +2267,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2279,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[28]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2292,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{28}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Member) GetName() string {
@@ -2182,7 +2380,7 @@ type MembersRequest struct {
 
 func (x *MembersRequest) Reset() {
 	*x = MembersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +2392,7 @@ func (x *MembersRequest) String() string {
 func (*MembersRequest) ProtoMessage() {}
 
 func (x *MembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[29]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +2405,7 @@ func (x *MembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersRequest.ProtoReflect.Descriptor instead.
 func (*MembersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{29}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
 }
 
 type MembersResponse struct {
@@ -2219,7 +2417,7 @@ type MembersResponse struct {
 
 func (x *MembersResponse) Reset() {
 	*x = MembersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2429,7 @@ func (x *MembersResponse) String() string {
 func (*MembersResponse) ProtoMessage() {}
 
 func (x *MembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[30]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2442,7 @@ func (x *MembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembersResponse.ProtoReflect.Descriptor instead.
 func (*MembersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{30}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MembersResponse) GetMembers() []*Member {
@@ -2263,7 +2461,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2473,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[31]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2486,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{31}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
@@ -2309,7 +2507,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2519,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[32]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2532,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{32}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -2367,7 +2565,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2379,7 +2577,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[33]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2392,7 +2590,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{33}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RemoveMemberRequest) GetName() string {
@@ -2410,7 +2608,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2620,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[34]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2633,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{34}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
 }
 
 type DrainRequest struct {
@@ -2447,7 +2645,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2459,7 +2657,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[35]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2472,7 +2670,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{35}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DrainRequest) GetDeadline() *durationpb.Duration {
@@ -2497,7 +2695,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +2707,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[36]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +2720,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{36}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DrainResponse) GetFinished() int32 {
@@ -2582,7 +2780,7 @@ type UndrainRequest struct {
 
 func (x *UndrainRequest) Reset() {
 	*x = UndrainRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2594,7 +2792,7 @@ func (x *UndrainRequest) String() string {
 func (*UndrainRequest) ProtoMessage() {}
 
 func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[37]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2607,7 +2805,7 @@ func (x *UndrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainRequest.ProtoReflect.Descriptor instead.
 func (*UndrainRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{37}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
 }
 
 type UndrainResponse struct {
@@ -2618,7 +2816,7 @@ type UndrainResponse struct {
 
 func (x *UndrainResponse) Reset() {
 	*x = UndrainResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2828,7 @@ func (x *UndrainResponse) String() string {
 func (*UndrainResponse) ProtoMessage() {}
 
 func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[38]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2841,7 @@ func (x *UndrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainResponse.ProtoReflect.Descriptor instead.
 func (*UndrainResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{38}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
 }
 
 type RegisterRequest struct {
@@ -2656,7 +2854,7 @@ type RegisterRequest struct {
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2668,7 +2866,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[39]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2681,7 +2879,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{39}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RegisterRequest) GetName() string {
@@ -2706,7 +2904,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +2916,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[40]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +2929,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{40}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{42}
 }
 
 type ListServersRequest struct {
@@ -2744,7 +2942,7 @@ type ListServersRequest struct {
 
 func (x *ListServersRequest) Reset() {
 	*x = ListServersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +2954,7 @@ func (x *ListServersRequest) String() string {
 func (*ListServersRequest) ProtoMessage() {}
 
 func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[41]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2769,7 +2967,7 @@ func (x *ListServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServersRequest.ProtoReflect.Descriptor instead.
 func (*ListServersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{41}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListServersRequest) GetPool() string {
@@ -2797,7 +2995,7 @@ type ListServersResponse struct {
 
 func (x *ListServersResponse) Reset() {
 	*x = ListServersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2809,7 +3007,7 @@ func (x *ListServersResponse) String() string {
 func (*ListServersResponse) ProtoMessage() {}
 
 func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[42]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2822,7 +3020,7 @@ func (x *ListServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServersResponse.ProtoReflect.Descriptor instead.
 func (*ListServersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{42}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListServersResponse) GetServers() []*Server {
@@ -2866,7 +3064,7 @@ type Server struct {
 
 func (x *Server) Reset() {
 	*x = Server{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +3076,7 @@ func (x *Server) String() string {
 func (*Server) ProtoMessage() {}
 
 func (x *Server) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[43]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,7 +3089,7 @@ func (x *Server) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Server.ProtoReflect.Descriptor instead.
 func (*Server) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{43}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Server) GetId() string {
@@ -2982,7 +3180,7 @@ type ServerOnNode struct {
 
 func (x *ServerOnNode) Reset() {
 	*x = ServerOnNode{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3192,7 @@ func (x *ServerOnNode) String() string {
 func (*ServerOnNode) ProtoMessage() {}
 
 func (x *ServerOnNode) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[44]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3205,7 @@ func (x *ServerOnNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerOnNode.ProtoReflect.Descriptor instead.
 func (*ServerOnNode) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{44}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ServerOnNode) GetNode() string {
@@ -3034,7 +3232,7 @@ type Unasked struct {
 
 func (x *Unasked) Reset() {
 	*x = Unasked{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3244,7 @@ func (x *Unasked) String() string {
 func (*Unasked) ProtoMessage() {}
 
 func (x *Unasked) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[45]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3257,7 @@ func (x *Unasked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unasked.ProtoReflect.Descriptor instead.
 func (*Unasked) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{45}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Unasked) GetNode() string {
@@ -3091,7 +3289,7 @@ type OperateServersRequest struct {
 
 func (x *OperateServersRequest) Reset() {
 	*x = OperateServersRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3301,7 @@ func (x *OperateServersRequest) String() string {
 func (*OperateServersRequest) ProtoMessage() {}
 
 func (x *OperateServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[46]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3314,7 @@ func (x *OperateServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateServersRequest.ProtoReflect.Descriptor instead.
 func (*OperateServersRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{46}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *OperateServersRequest) GetServers() []string {
@@ -3181,7 +3379,7 @@ type OperateServersResponse struct {
 
 func (x *OperateServersResponse) Reset() {
 	*x = OperateServersResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3391,7 @@ func (x *OperateServersResponse) String() string {
 func (*OperateServersResponse) ProtoMessage() {}
 
 func (x *OperateServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[47]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3404,7 @@ func (x *OperateServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OperateServersResponse.ProtoReflect.Descriptor instead.
 func (*OperateServersResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{47}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *OperateServersResponse) GetRevision() uint64 {
@@ -3253,7 +3451,7 @@ type WaitAppliedRequest struct {
 
 func (x *WaitAppliedRequest) Reset() {
 	*x = WaitAppliedRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3265,7 +3463,7 @@ func (x *WaitAppliedRequest) String() string {
 func (*WaitAppliedRequest) ProtoMessage() {}
 
 func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[48]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3278,7 +3476,7 @@ func (x *WaitAppliedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedRequest.ProtoReflect.Descriptor instead.
 func (*WaitAppliedRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{48}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WaitAppliedRequest) GetRevision() uint64 {
@@ -3298,7 +3496,7 @@ type WaitAppliedResponse struct {
 
 func (x *WaitAppliedResponse) Reset() {
 	*x = WaitAppliedResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3310,7 +3508,7 @@ func (x *WaitAppliedResponse) String() string {
 func (*WaitAppliedResponse) ProtoMessage() {}
 
 func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[49]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3323,7 +3521,7 @@ func (x *WaitAppliedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitAppliedResponse.ProtoReflect.Descriptor instead.
 func (*WaitAppliedResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{49}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *WaitAppliedResponse) GetApplyError() string {
@@ -3349,7 +3547,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3361,7 +3559,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[50]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +3572,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{50}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SubmitRequest) GetCommand() []byte {
@@ -3394,7 +3592,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3406,7 +3604,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[51]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3419,7 +3617,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{51}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SubmitResponse) GetIndex() uint64 {
@@ -3446,7 +3644,7 @@ type ExpelRequest struct {
 
 func (x *ExpelRequest) Reset() {
 	*x = ExpelRequest{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3458,7 +3656,7 @@ func (x *ExpelRequest) String() string {
 func (*ExpelRequest) ProtoMessage() {}
 
 func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[52]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3471,7 +3669,7 @@ func (x *ExpelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelRequest.ProtoReflect.Descriptor instead.
 func (*ExpelRequest) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{52}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ExpelRequest) GetName() string {
@@ -3496,7 +3694,7 @@ type ExpelResponse struct {
 
 func (x *ExpelResponse) Reset() {
 	*x = ExpelResponse{}
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[53]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3508,7 +3706,7 @@ func (x *ExpelResponse) String() string {
 func (*ExpelResponse) ProtoMessage() {}
 
 func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[53]
+	mi := &file_cluster_api_pharosv1_pharos_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3521,7 +3719,7 @@ func (x *ExpelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpelResponse.ProtoReflect.Descriptor instead.
 func (*ExpelResponse) Descriptor() ([]byte, []int) {
-	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{53}
+	return file_cluster_api_pharosv1_pharos_proto_rawDescGZIP(), []int{55}
 }
 
 var File_cluster_api_pharosv1_pharos_proto protoreflect.FileDescriptor
@@ -3598,7 +3796,7 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\x06Reason\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x120\n" +
-	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xda\x01\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x82\x02\n" +
 	"\tVIPStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x1e\n" +
@@ -3607,7 +3805,24 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"announcing\x12+\n" +
 	"\areasons\x18\x04 \x03(\v2\x11.pharos.v1.ReasonR\areasons\x120\n" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1c\n" +
-	"\tneighbors\x18\x06 \x03(\tR\tneighbors\"\x9a\x02\n" +
+	"\tneighbors\x18\x06 \x03(\tR\tneighbors\x12&\n" +
+	"\x03arp\x18\a \x01(\v2\x14.pharos.v1.ARPStatusR\x03arp\"\xa2\x02\n" +
+	"\tARPStatus\x12\x12\n" +
+	"\x04held\x18\x01 \x01(\bR\x04held\x12\x16\n" +
+	"\x06holder\x18\x02 \x01(\tR\x06holder\x12\x12\n" +
+	"\x04code\x18\x03 \x01(\tR\x04code\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x1c\n" +
+	"\tconflicts\x18\a \x01(\x04R\tconflicts\x12 \n" +
+	"\vtransitions\x18\b \x01(\x04R\vtransitions\x123\n" +
+	"\taddresses\x18\t \x03(\v2\x15.pharos.v1.ARPAddressR\taddresses\"x\n" +
+	"\n" +
+	"ARPAddress\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1c\n" +
+	"\tinterface\x18\x02 \x01(\tR\tinterface\x12\x18\n" +
+	"\acarrier\x18\x03 \x01(\bR\acarrier\x12\x18\n" +
+	"\atrouble\x18\x04 \x01(\tR\atrouble\"\x9a\x02\n" +
 	"\rSessionStatus\x12\x1a\n" +
 	"\bneighbor\x18\x01 \x01(\tR\bneighbor\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -3633,7 +3848,7 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12$\n" +
 	"\rdiscriminator\x18\n" +
 	" \x01(\rR\rdiscriminator\x121\n" +
-	"\x14remote_discriminator\x18\v \x01(\rR\x13remoteDiscriminator\"\x86\x03\n" +
+	"\x14remote_discriminator\x18\v \x01(\rR\x13remoteDiscriminator\"\xa4\x03\n" +
 	"\fAnnouncement\x12\x10\n" +
 	"\x03vip\x18\x01 \x01(\tR\x03vip\x12\x1a\n" +
 	"\bneighbor\x18\x02 \x01(\tR\bneighbor\x12\x16\n" +
@@ -3646,7 +3861,8 @@ const file_cluster_api_pharosv1_pharos_proto_rawDesc = "" +
 	"\x10local_preference\x18\t \x01(\rH\x01R\x0flocalPreference\x88\x01\x01\x12 \n" +
 	"\vcommunities\x18\n" +
 	" \x03(\tR\vcommunities\x12+\n" +
-	"\x11large_communities\x18\v \x03(\tR\x10largeCommunitiesB\x06\n" +
+	"\x11large_communities\x18\v \x03(\tR\x10largeCommunities\x12\x1c\n" +
+	"\tinterface\x18\f \x01(\tR\tinterfaceB\x06\n" +
 	"\x04_medB\x13\n" +
 	"\x11_local_preference\"R\n" +
 	"\x0eRoutingRequest\x12\x12\n" +
@@ -3835,7 +4051,7 @@ func file_cluster_api_pharosv1_pharos_proto_rawDescGZIP() []byte {
 	return file_cluster_api_pharosv1_pharos_proto_rawDescData
 }
 
-var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_cluster_api_pharosv1_pharos_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*Fault)(nil),                  // 0: pharos.v1.Fault
 	(*Faults)(nil),                 // 1: pharos.v1.Faults
@@ -3853,138 +4069,143 @@ var file_cluster_api_pharosv1_pharos_proto_goTypes = []any{
 	(*NodeStatusResponse)(nil),     // 13: pharos.v1.NodeStatusResponse
 	(*Reason)(nil),                 // 14: pharos.v1.Reason
 	(*VIPStatus)(nil),              // 15: pharos.v1.VIPStatus
-	(*SessionStatus)(nil),          // 16: pharos.v1.SessionStatus
-	(*BFDStatus)(nil),              // 17: pharos.v1.BFDStatus
-	(*Announcement)(nil),           // 18: pharos.v1.Announcement
-	(*RoutingRequest)(nil),         // 19: pharos.v1.RoutingRequest
-	(*RoutingResponse)(nil),        // 20: pharos.v1.RoutingResponse
-	(*NodeRoutingResponse)(nil),    // 21: pharos.v1.NodeRoutingResponse
-	(*ListenerStatus)(nil),         // 22: pharos.v1.ListenerStatus
-	(*PoolStatus)(nil),             // 23: pharos.v1.PoolStatus
-	(*ServerStatus)(nil),           // 24: pharos.v1.ServerStatus
-	(*ExplainRequest)(nil),         // 25: pharos.v1.ExplainRequest
-	(*ExplainResponse)(nil),        // 26: pharos.v1.ExplainResponse
-	(*NodeExplanation)(nil),        // 27: pharos.v1.NodeExplanation
-	(*Member)(nil),                 // 28: pharos.v1.Member
-	(*MembersRequest)(nil),         // 29: pharos.v1.MembersRequest
-	(*MembersResponse)(nil),        // 30: pharos.v1.MembersResponse
-	(*CreateTokenRequest)(nil),     // 31: pharos.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),    // 32: pharos.v1.CreateTokenResponse
-	(*RemoveMemberRequest)(nil),    // 33: pharos.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),   // 34: pharos.v1.RemoveMemberResponse
-	(*DrainRequest)(nil),           // 35: pharos.v1.DrainRequest
-	(*DrainResponse)(nil),          // 36: pharos.v1.DrainResponse
-	(*UndrainRequest)(nil),         // 37: pharos.v1.UndrainRequest
-	(*UndrainResponse)(nil),        // 38: pharos.v1.UndrainResponse
-	(*RegisterRequest)(nil),        // 39: pharos.v1.RegisterRequest
-	(*RegisterResponse)(nil),       // 40: pharos.v1.RegisterResponse
-	(*ListServersRequest)(nil),     // 41: pharos.v1.ListServersRequest
-	(*ListServersResponse)(nil),    // 42: pharos.v1.ListServersResponse
-	(*Server)(nil),                 // 43: pharos.v1.Server
-	(*ServerOnNode)(nil),           // 44: pharos.v1.ServerOnNode
-	(*Unasked)(nil),                // 45: pharos.v1.Unasked
-	(*OperateServersRequest)(nil),  // 46: pharos.v1.OperateServersRequest
-	(*OperateServersResponse)(nil), // 47: pharos.v1.OperateServersResponse
-	(*WaitAppliedRequest)(nil),     // 48: pharos.v1.WaitAppliedRequest
-	(*WaitAppliedResponse)(nil),    // 49: pharos.v1.WaitAppliedResponse
-	(*SubmitRequest)(nil),          // 50: pharos.v1.SubmitRequest
-	(*SubmitResponse)(nil),         // 51: pharos.v1.SubmitResponse
-	(*ExpelRequest)(nil),           // 52: pharos.v1.ExpelRequest
-	(*ExpelResponse)(nil),          // 53: pharos.v1.ExpelResponse
-	(*durationpb.Duration)(nil),    // 54: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 55: google.protobuf.Timestamp
+	(*ARPStatus)(nil),              // 16: pharos.v1.ARPStatus
+	(*ARPAddress)(nil),             // 17: pharos.v1.ARPAddress
+	(*SessionStatus)(nil),          // 18: pharos.v1.SessionStatus
+	(*BFDStatus)(nil),              // 19: pharos.v1.BFDStatus
+	(*Announcement)(nil),           // 20: pharos.v1.Announcement
+	(*RoutingRequest)(nil),         // 21: pharos.v1.RoutingRequest
+	(*RoutingResponse)(nil),        // 22: pharos.v1.RoutingResponse
+	(*NodeRoutingResponse)(nil),    // 23: pharos.v1.NodeRoutingResponse
+	(*ListenerStatus)(nil),         // 24: pharos.v1.ListenerStatus
+	(*PoolStatus)(nil),             // 25: pharos.v1.PoolStatus
+	(*ServerStatus)(nil),           // 26: pharos.v1.ServerStatus
+	(*ExplainRequest)(nil),         // 27: pharos.v1.ExplainRequest
+	(*ExplainResponse)(nil),        // 28: pharos.v1.ExplainResponse
+	(*NodeExplanation)(nil),        // 29: pharos.v1.NodeExplanation
+	(*Member)(nil),                 // 30: pharos.v1.Member
+	(*MembersRequest)(nil),         // 31: pharos.v1.MembersRequest
+	(*MembersResponse)(nil),        // 32: pharos.v1.MembersResponse
+	(*CreateTokenRequest)(nil),     // 33: pharos.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),    // 34: pharos.v1.CreateTokenResponse
+	(*RemoveMemberRequest)(nil),    // 35: pharos.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),   // 36: pharos.v1.RemoveMemberResponse
+	(*DrainRequest)(nil),           // 37: pharos.v1.DrainRequest
+	(*DrainResponse)(nil),          // 38: pharos.v1.DrainResponse
+	(*UndrainRequest)(nil),         // 39: pharos.v1.UndrainRequest
+	(*UndrainResponse)(nil),        // 40: pharos.v1.UndrainResponse
+	(*RegisterRequest)(nil),        // 41: pharos.v1.RegisterRequest
+	(*RegisterResponse)(nil),       // 42: pharos.v1.RegisterResponse
+	(*ListServersRequest)(nil),     // 43: pharos.v1.ListServersRequest
+	(*ListServersResponse)(nil),    // 44: pharos.v1.ListServersResponse
+	(*Server)(nil),                 // 45: pharos.v1.Server
+	(*ServerOnNode)(nil),           // 46: pharos.v1.ServerOnNode
+	(*Unasked)(nil),                // 47: pharos.v1.Unasked
+	(*OperateServersRequest)(nil),  // 48: pharos.v1.OperateServersRequest
+	(*OperateServersResponse)(nil), // 49: pharos.v1.OperateServersResponse
+	(*WaitAppliedRequest)(nil),     // 50: pharos.v1.WaitAppliedRequest
+	(*WaitAppliedResponse)(nil),    // 51: pharos.v1.WaitAppliedResponse
+	(*SubmitRequest)(nil),          // 52: pharos.v1.SubmitRequest
+	(*SubmitResponse)(nil),         // 53: pharos.v1.SubmitResponse
+	(*ExpelRequest)(nil),           // 54: pharos.v1.ExpelRequest
+	(*ExpelResponse)(nil),          // 55: pharos.v1.ExpelResponse
+	(*durationpb.Duration)(nil),    // 56: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 57: google.protobuf.Timestamp
 }
 var file_cluster_api_pharosv1_pharos_proto_depIdxs = []int32{
 	0,  // 0: pharos.v1.Faults.faults:type_name -> pharos.v1.Fault
-	54, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
+	56, // 1: pharos.v1.ApplyRequest.wait_timeout:type_name -> google.protobuf.Duration
 	5,  // 2: pharos.v1.ApplyResponse.changes:type_name -> pharos.v1.Change
 	7,  // 3: pharos.v1.ApplyResponse.nodes:type_name -> pharos.v1.NodeApplied
-	54, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
+	56, // 4: pharos.v1.NodeApplied.took:type_name -> google.protobuf.Duration
 	13, // 5: pharos.v1.StatusResponse.node:type_name -> pharos.v1.NodeStatusResponse
-	28, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
-	55, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
+	30, // 6: pharos.v1.StatusResponse.members:type_name -> pharos.v1.Member
+	57, // 7: pharos.v1.NodeStatusResponse.started:type_name -> google.protobuf.Timestamp
 	15, // 8: pharos.v1.NodeStatusResponse.vips:type_name -> pharos.v1.VIPStatus
-	16, // 9: pharos.v1.NodeStatusResponse.sessions:type_name -> pharos.v1.SessionStatus
-	22, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
-	23, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
-	55, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
+	18, // 9: pharos.v1.NodeStatusResponse.sessions:type_name -> pharos.v1.SessionStatus
+	24, // 10: pharos.v1.NodeStatusResponse.listeners:type_name -> pharos.v1.ListenerStatus
+	25, // 11: pharos.v1.NodeStatusResponse.pools:type_name -> pharos.v1.PoolStatus
+	57, // 12: pharos.v1.Reason.since:type_name -> google.protobuf.Timestamp
 	14, // 13: pharos.v1.VIPStatus.reasons:type_name -> pharos.v1.Reason
-	55, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
-	55, // 15: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
-	17, // 16: pharos.v1.SessionStatus.bfd:type_name -> pharos.v1.BFDStatus
-	55, // 17: pharos.v1.BFDStatus.since:type_name -> google.protobuf.Timestamp
-	54, // 18: pharos.v1.BFDStatus.transmit:type_name -> google.protobuf.Duration
-	54, // 19: pharos.v1.BFDStatus.detection:type_name -> google.protobuf.Duration
-	14, // 20: pharos.v1.Announcement.reasons:type_name -> pharos.v1.Reason
-	21, // 21: pharos.v1.RoutingResponse.nodes:type_name -> pharos.v1.NodeRoutingResponse
-	16, // 22: pharos.v1.NodeRoutingResponse.sessions:type_name -> pharos.v1.SessionStatus
-	18, // 23: pharos.v1.NodeRoutingResponse.announcements:type_name -> pharos.v1.Announcement
-	24, // 24: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
-	55, // 25: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
-	55, // 26: pharos.v1.ServerStatus.created:type_name -> google.protobuf.Timestamp
-	55, // 27: pharos.v1.ServerStatus.ejected_until:type_name -> google.protobuf.Timestamp
-	27, // 28: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
-	15, // 29: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
-	16, // 30: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
-	54, // 31: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
-	28, // 32: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
-	54, // 33: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	55, // 34: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
-	54, // 35: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
-	54, // 36: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
-	54, // 37: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
-	54, // 38: pharos.v1.DrainResponse.linger_took:type_name -> google.protobuf.Duration
-	54, // 39: pharos.v1.DrainResponse.shut_took:type_name -> google.protobuf.Duration
-	43, // 40: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
-	45, // 41: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
-	55, // 42: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
-	44, // 43: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
-	24, // 44: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
-	54, // 45: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
-	43, // 46: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
-	7,  // 47: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
-	45, // 48: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
-	4,  // 49: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
-	8,  // 50: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
-	10, // 51: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
-	25, // 52: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
-	19, // 53: pharos.v1.Control.Routing:input_type -> pharos.v1.RoutingRequest
-	29, // 54: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
-	31, // 55: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
-	33, // 56: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
-	35, // 57: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
-	37, // 58: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
-	41, // 59: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
-	46, // 60: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
-	39, // 61: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
-	48, // 62: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
-	50, // 63: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
-	52, // 64: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
-	12, // 65: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
-	19, // 66: pharos.v1.Peer.NodeRouting:input_type -> pharos.v1.RoutingRequest
-	6,  // 67: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
-	9,  // 68: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
-	11, // 69: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
-	26, // 70: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
-	20, // 71: pharos.v1.Control.Routing:output_type -> pharos.v1.RoutingResponse
-	30, // 72: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
-	32, // 73: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
-	34, // 74: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
-	36, // 75: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
-	38, // 76: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
-	42, // 77: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
-	47, // 78: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
-	40, // 79: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
-	49, // 80: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
-	51, // 81: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
-	53, // 82: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
-	13, // 83: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
-	21, // 84: pharos.v1.Peer.NodeRouting:output_type -> pharos.v1.NodeRoutingResponse
-	67, // [67:85] is the sub-list for method output_type
-	49, // [49:67] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	57, // 14: pharos.v1.VIPStatus.since:type_name -> google.protobuf.Timestamp
+	16, // 15: pharos.v1.VIPStatus.arp:type_name -> pharos.v1.ARPStatus
+	57, // 16: pharos.v1.ARPStatus.since:type_name -> google.protobuf.Timestamp
+	17, // 17: pharos.v1.ARPStatus.addresses:type_name -> pharos.v1.ARPAddress
+	57, // 18: pharos.v1.SessionStatus.since:type_name -> google.protobuf.Timestamp
+	19, // 19: pharos.v1.SessionStatus.bfd:type_name -> pharos.v1.BFDStatus
+	57, // 20: pharos.v1.BFDStatus.since:type_name -> google.protobuf.Timestamp
+	56, // 21: pharos.v1.BFDStatus.transmit:type_name -> google.protobuf.Duration
+	56, // 22: pharos.v1.BFDStatus.detection:type_name -> google.protobuf.Duration
+	14, // 23: pharos.v1.Announcement.reasons:type_name -> pharos.v1.Reason
+	23, // 24: pharos.v1.RoutingResponse.nodes:type_name -> pharos.v1.NodeRoutingResponse
+	18, // 25: pharos.v1.NodeRoutingResponse.sessions:type_name -> pharos.v1.SessionStatus
+	20, // 26: pharos.v1.NodeRoutingResponse.announcements:type_name -> pharos.v1.Announcement
+	26, // 27: pharos.v1.PoolStatus.servers:type_name -> pharos.v1.ServerStatus
+	57, // 28: pharos.v1.ServerStatus.last_check:type_name -> google.protobuf.Timestamp
+	57, // 29: pharos.v1.ServerStatus.created:type_name -> google.protobuf.Timestamp
+	57, // 30: pharos.v1.ServerStatus.ejected_until:type_name -> google.protobuf.Timestamp
+	29, // 31: pharos.v1.ExplainResponse.nodes:type_name -> pharos.v1.NodeExplanation
+	15, // 32: pharos.v1.NodeExplanation.vip:type_name -> pharos.v1.VIPStatus
+	18, // 33: pharos.v1.NodeExplanation.sessions:type_name -> pharos.v1.SessionStatus
+	56, // 34: pharos.v1.Member.clock_offset:type_name -> google.protobuf.Duration
+	30, // 35: pharos.v1.MembersResponse.members:type_name -> pharos.v1.Member
+	56, // 36: pharos.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	57, // 37: pharos.v1.CreateTokenResponse.expires:type_name -> google.protobuf.Timestamp
+	56, // 38: pharos.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
+	56, // 39: pharos.v1.DrainResponse.withdraw_took:type_name -> google.protobuf.Duration
+	56, // 40: pharos.v1.DrainResponse.took:type_name -> google.protobuf.Duration
+	56, // 41: pharos.v1.DrainResponse.linger_took:type_name -> google.protobuf.Duration
+	56, // 42: pharos.v1.DrainResponse.shut_took:type_name -> google.protobuf.Duration
+	45, // 43: pharos.v1.ListServersResponse.servers:type_name -> pharos.v1.Server
+	47, // 44: pharos.v1.ListServersResponse.unasked:type_name -> pharos.v1.Unasked
+	57, // 45: pharos.v1.Server.created:type_name -> google.protobuf.Timestamp
+	46, // 46: pharos.v1.Server.nodes:type_name -> pharos.v1.ServerOnNode
+	26, // 47: pharos.v1.ServerOnNode.status:type_name -> pharos.v1.ServerStatus
+	56, // 48: pharos.v1.OperateServersRequest.wait_timeout:type_name -> google.protobuf.Duration
+	45, // 49: pharos.v1.OperateServersResponse.servers:type_name -> pharos.v1.Server
+	7,  // 50: pharos.v1.OperateServersResponse.nodes:type_name -> pharos.v1.NodeApplied
+	47, // 51: pharos.v1.OperateServersResponse.unasked:type_name -> pharos.v1.Unasked
+	4,  // 52: pharos.v1.Control.Apply:input_type -> pharos.v1.ApplyRequest
+	8,  // 53: pharos.v1.Control.Get:input_type -> pharos.v1.GetRequest
+	10, // 54: pharos.v1.Control.Status:input_type -> pharos.v1.StatusRequest
+	27, // 55: pharos.v1.Control.Explain:input_type -> pharos.v1.ExplainRequest
+	21, // 56: pharos.v1.Control.Routing:input_type -> pharos.v1.RoutingRequest
+	31, // 57: pharos.v1.Control.Members:input_type -> pharos.v1.MembersRequest
+	33, // 58: pharos.v1.Control.CreateToken:input_type -> pharos.v1.CreateTokenRequest
+	35, // 59: pharos.v1.Control.RemoveMember:input_type -> pharos.v1.RemoveMemberRequest
+	37, // 60: pharos.v1.Control.Drain:input_type -> pharos.v1.DrainRequest
+	39, // 61: pharos.v1.Control.Undrain:input_type -> pharos.v1.UndrainRequest
+	43, // 62: pharos.v1.Control.ListServers:input_type -> pharos.v1.ListServersRequest
+	48, // 63: pharos.v1.Control.OperateServers:input_type -> pharos.v1.OperateServersRequest
+	41, // 64: pharos.v1.Peer.Register:input_type -> pharos.v1.RegisterRequest
+	50, // 65: pharos.v1.Peer.WaitApplied:input_type -> pharos.v1.WaitAppliedRequest
+	52, // 66: pharos.v1.Peer.Submit:input_type -> pharos.v1.SubmitRequest
+	54, // 67: pharos.v1.Peer.Expel:input_type -> pharos.v1.ExpelRequest
+	12, // 68: pharos.v1.Peer.NodeStatus:input_type -> pharos.v1.NodeStatusRequest
+	21, // 69: pharos.v1.Peer.NodeRouting:input_type -> pharos.v1.RoutingRequest
+	6,  // 70: pharos.v1.Control.Apply:output_type -> pharos.v1.ApplyResponse
+	9,  // 71: pharos.v1.Control.Get:output_type -> pharos.v1.GetResponse
+	11, // 72: pharos.v1.Control.Status:output_type -> pharos.v1.StatusResponse
+	28, // 73: pharos.v1.Control.Explain:output_type -> pharos.v1.ExplainResponse
+	22, // 74: pharos.v1.Control.Routing:output_type -> pharos.v1.RoutingResponse
+	32, // 75: pharos.v1.Control.Members:output_type -> pharos.v1.MembersResponse
+	34, // 76: pharos.v1.Control.CreateToken:output_type -> pharos.v1.CreateTokenResponse
+	36, // 77: pharos.v1.Control.RemoveMember:output_type -> pharos.v1.RemoveMemberResponse
+	38, // 78: pharos.v1.Control.Drain:output_type -> pharos.v1.DrainResponse
+	40, // 79: pharos.v1.Control.Undrain:output_type -> pharos.v1.UndrainResponse
+	44, // 80: pharos.v1.Control.ListServers:output_type -> pharos.v1.ListServersResponse
+	49, // 81: pharos.v1.Control.OperateServers:output_type -> pharos.v1.OperateServersResponse
+	42, // 82: pharos.v1.Peer.Register:output_type -> pharos.v1.RegisterResponse
+	51, // 83: pharos.v1.Peer.WaitApplied:output_type -> pharos.v1.WaitAppliedResponse
+	53, // 84: pharos.v1.Peer.Submit:output_type -> pharos.v1.SubmitResponse
+	55, // 85: pharos.v1.Peer.Expel:output_type -> pharos.v1.ExpelResponse
+	13, // 86: pharos.v1.Peer.NodeStatus:output_type -> pharos.v1.NodeStatusResponse
+	23, // 87: pharos.v1.Peer.NodeRouting:output_type -> pharos.v1.NodeRoutingResponse
+	70, // [70:88] is the sub-list for method output_type
+	52, // [52:70] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_cluster_api_pharosv1_pharos_proto_init() }
@@ -3993,15 +4214,15 @@ func file_cluster_api_pharosv1_pharos_proto_init() {
 		return
 	}
 	file_cluster_api_pharosv1_pharos_proto_msgTypes[4].OneofWrappers = []any{}
-	file_cluster_api_pharosv1_pharos_proto_msgTypes[18].OneofWrappers = []any{}
-	file_cluster_api_pharosv1_pharos_proto_msgTypes[46].OneofWrappers = []any{}
+	file_cluster_api_pharosv1_pharos_proto_msgTypes[20].OneofWrappers = []any{}
+	file_cluster_api_pharosv1_pharos_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cluster_api_pharosv1_pharos_proto_rawDesc), len(file_cluster_api_pharosv1_pharos_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
