@@ -124,7 +124,9 @@ func office(node string) *pharosv1.VIPStatus {
 func (c *control) Explain(_ context.Context, r *pharosv1.ExplainRequest) (*pharosv1.ExplainResponse, error) {
 	if r.GetVip() == "office" {
 		return &pharosv1.ExplainResponse{Nodes: []*pharosv1.NodeExplanation{
-			{Node: "n1", Vip: office("n1"), Sessions: sessions()}, {Node: "n2", Vip: office("n2")}, {Node: "n3", Vip: office("n3")},
+			{Node: "n1", Vip: office("n1"), Sessions: sessions()},
+			{Node: "n2", Vip: office("n2")},
+			{Node: "n3", Vip: office("n3")},
 			{Node: "n4", Error: "it is not alive: no heartbeats come from it"},
 		}}, nil
 	}
