@@ -76,7 +76,8 @@ func newOffice(t *testing.T) *office {
 		t.Skip("needs a network namespace: root, or user namespaces")
 	}
 	o := &office{t: t, dirs: map[string]string{}, pids: map[string]*exec.Cmd{}, macs: map[string]string{}}
-	o.ip("link add office type bridge mcast_snooping 0 forward_delay 0")
+	// Of an address of its own: otherwise it has one of a port, and another when that goes.
+	o.ip("link add office address 02:00:00:00:00:ff type bridge mcast_snooping 0 forward_delay 0")
 	t.Cleanup(func() { o.ip("link del office") })
 	o.ip("addr add 10.0.50.31/24 dev office")
 	o.ip("addr add 2001:db8:50::31/64 dev office nodad")
@@ -255,8 +256,15 @@ func (o *office) answering(vip string) []string {
 // not one of those that must not.
 func (o *office) holder(not ...string) (name string) {
 	o.t.Helper()
+	seen := ""
+	defer func() {
+		if o.t.Failed() {
+			o.t.Logf("at last: %s", seen)
+		}
+	}()
 	o.await(fmt.Sprintf("a holder other than %v", not), func() bool {
 		nodes := o.answering(officeV4)
+		seen = fmt.Sprintf("%v answer ARP", nodes)
 		if len(nodes) > 1 {
 			o.t.Fatalf("%v answer", nodes)
 		}
@@ -267,6 +275,7 @@ func (o *office) holder(not ...string) (name string) {
 		o.ip("neigh flush dev office")
 		conn, err := net.DialTimeout("tcp", "["+officeV6+"]:80", time.Second)
 		if err != nil {
+			seen += fmt.Sprintf(", by IPv6: %v", err)
 			return false
 		}
 		_ = conn.Close()
@@ -274,6 +283,7 @@ func (o *office) holder(not ...string) (name string) {
 		if err != nil {
 			o.t.Fatal(err)
 		}
+		seen += fmt.Sprintf(", IPv6 is at %s", out)
 		for mac, node := range o.macs {
 			if strings.Contains(string(out), mac) {
 				return node == name
