@@ -42,6 +42,8 @@ type parts struct {
 	drained   []bool
 	announce  []netip.Prefix
 	vitals    vitals
+	answers   answerer
+	answered  string
 }
 
 func newParts() *parts {
@@ -176,6 +178,7 @@ func reconcilerFor(t *testing.T, p *parts, draining bool) *reconciler {
 		draining:     draining,
 		secrets:      p,
 		vitals:       p.vitals,
+		answers:      p.answers,
 		saveApplied:  func(d fsm.Desired) error { p.saved = append(p.saved, d.Revision); return nil },
 		saveDraining: func(d bool) error { p.drained = append(p.drained, d); return nil },
 	}

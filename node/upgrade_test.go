@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,13 +24,19 @@ import (
 const (
 	// envRole makes this test binary a successor that plays a part.
 	envRole = "PHAROS_NODE_TEST_ROLE"
+	// envLogs has such a successor log to its standard error.
+	envLogs = "PHAROS_NODE_TEST_LOGS"
 	// envInside is set in the tests' own network namespace, where VIPs may be
 	// added.
 	envInside = "PHAROS_NODE_TEST_INSIDE"
 )
 
 func TestMain(m *testing.M) {
-	if role := os.Getenv(envRole); role != "" {
+	switch role := os.Getenv(envRole); role {
+	case "":
+	case onALink:
+		os.Exit(standOnALink())
+	default:
 		os.Exit(succeedAs(role))
 	}
 	if os.Getenv(envInside) != "" {
@@ -68,7 +75,11 @@ func succeedAs(role string) int {
 		return 99
 	}
 	if role == "well" {
-		n, err := New(Options{Dir: os.Getenv("PHAROS_DIR"), Version: "v2", Process: process})
+		logger := slog.New(slog.DiscardHandler)
+		if os.Getenv(envLogs) != "" {
+			logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+		}
+		n, err := New(Options{Dir: os.Getenv("PHAROS_DIR"), Version: "v2", Process: process, Logger: logger})
 		if err == nil {
 			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 			defer stop()
@@ -79,7 +90,7 @@ func succeedAs(role string) int {
 			fmt.Fprintln(os.Stderr, err)
 			return 98
 		}
-		return 0
+		return process.Wait() // for those that follow, if this is their parent
 	}
 	old := process.Predecessor()
 	step := func(at string, kind handover.Kind, next handover.Kind) {

@@ -97,34 +97,12 @@ func (c *control) Status(context.Context, *pharosv1.StatusRequest) (*pharosv1.St
 	}, nil
 }
 
-// office is a VIP in mode arp that n1 holds, as a node sees it.
-func office(node string) *pharosv1.VIPStatus {
-	v := &pharosv1.VIPStatus{
-		Name: "office", Addresses: []string{"10.0.50.100", "2001:db8:50::100"}, Announcing: true, Since: dawn,
-		Arp: &pharosv1.ARPStatus{
-			Held: true, Holder: "n1", Code: "lease", Message: "held by lease", Epoch: 1795582977, Transitions: 2, Conflicts: 1,
-			Addresses: []*pharosv1.ARPAddress{
-				{Address: "10.0.50.100", Interface: "eth1", Carrier: true}, {Address: "2001:db8:50::100", Interface: "eth1", Carrier: true},
-			},
-		},
-	}
-	switch node {
-	case "n2":
-		v.Arp.Held, v.Arp.Code, v.Arp.Message, v.Arp.Epoch = false, "held-by-other", "held by n1", 0
-	case "n3":
-		v.Announcing, v.Reasons = false, []*pharosv1.Reason{{Code: "draining", Message: "the node is draining"}}
-		v.Arp = &pharosv1.ARPStatus{
-			Code: "link-unusable", Message: "no interface of this node has a subnet that 10.0.50.100 is in",
-			Addresses: []*pharosv1.ARPAddress{{Address: "10.0.50.100", Trouble: "no interface of this node has a subnet that 10.0.50.100 is in"}},
-		}
-	}
-	return v
-}
-
 func (c *control) Explain(_ context.Context, r *pharosv1.ExplainRequest) (*pharosv1.ExplainResponse, error) {
 	if r.GetVip() == "office" {
 		return &pharosv1.ExplainResponse{Nodes: []*pharosv1.NodeExplanation{
-			{Node: "n1", Vip: office("n1"), Sessions: sessions()}, {Node: "n2", Vip: office("n2")}, {Node: "n3", Vip: office("n3")},
+			{Node: "n1", Vip: office("n1"), Sessions: sessions()},
+			{Node: "n2", Vip: office("n2")},
+			{Node: "n3", Vip: office("n3")},
 			{Node: "n4", Error: "it is not alive: no heartbeats come from it"},
 		}}, nil
 	}
