@@ -38,6 +38,7 @@ type run struct {
 	failed context.Context // ends when a part of the data plane has
 
 	proxyPart, reconcilerPart, bgpPart, controlPart, leasePart, requestPart *part
+	heard                                                                   bool // `pharos upgrade` is, by this process
 
 	// handed are the leases on their way to another process; nil: none are.
 	handed json.RawMessage

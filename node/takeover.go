@@ -95,6 +95,9 @@ func (r *run) takeOver(ctx context.Context) (err error) {
 		}
 	}
 	r.startBGP()
+	// Before the one who asked for this upgrade has its answer: the next request
+	// is for this process.
+	r.hearRequests()
 	if err := old.Send(handover.Message{Kind: handover.Done}); err != nil {
 		r.logger.Warn("the process before is gone", "error", err)
 	}

@@ -71,7 +71,8 @@ func answerOf(err error) handover.Answer {
 	return handover.Answer{Code: handover.CodeOf(err), Error: err.Error()}
 }
 
-// serveRequests has `pharos upgrade` heard. Without it, SIGUSR2 still is.
+// serveRequests tells who started the node that it serves, and has `pharos
+// upgrade` heard, if it is not yet.
 func (r *run) serveRequests() {
 	if r.opts.Process == nil {
 		return
@@ -79,11 +80,23 @@ func (r *run) serveRequests() {
 	if err := r.opts.Process.Serving(); err != nil {
 		r.logger.Warn("who started the node does not know that it serves", "error", err)
 	}
+	if !r.heard {
+		r.hearRequests()
+	}
+}
+
+// hearRequests has `pharos upgrade` heard by this process, and no longer by the
+// one before. Without it, SIGUSR2 still is.
+func (r *run) hearRequests() {
+	if r.opts.Process == nil {
+		return
+	}
 	requests, err := handover.Listen(r.opts.Dir)
 	if err != nil {
 		r.logger.Warn("`pharos upgrade` will not be heard, SIGUSR2 is", "error", err)
 		return
 	}
+	r.heard = true
 	r.requestPart.group.Go(func() {
 		if err := requests.Run(r.requestPart.ctx, r.Upgrade); err != nil {
 			r.logger.Error("`pharos upgrade` is not heard any more, SIGUSR2 is", "error", err)
@@ -167,6 +180,7 @@ func (r *run) succeed(ctx context.Context, child *handover.Child, startTimeout t
 		r.bgpPart.end() // up to here, it has kept BFD's packets coming
 		if err != nil {
 			r.restartBGP(sessions)
+			r.hearRequests() // the successor may have begun to
 			return
 		}
 		for _, s := range sessions {

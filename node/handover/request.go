@@ -66,16 +66,21 @@ type Requests struct {
 func Listen(dir string) (*Requests, error) {
 	var r Requests
 	err := inDir(dir, func(path string) error {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// Under another name first, so that somebody hears at any time.
+		next := path + ".next"
+		if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: next, Net: "unix"})
 		if err != nil {
 			return err
 		}
 		l.SetUnlinkOnClose(false) // by then it may be the successor's
 		r.listener = l
-		return os.Chmod(path, 0o600)
+		if err := os.Chmod(next, 0o600); err != nil {
+			return err
+		}
+		return os.Rename(next, path)
 	})
 	if err != nil {
 		if r.listener != nil {
