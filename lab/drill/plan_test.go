@@ -99,10 +99,16 @@ func TestALeaderCannotBeFoundWithoutTheCLI(t *testing.T) {
 	}
 }
 
-// quickRouter finds a silent node in 150 ms.
-type quickRouter struct{ *fakeSite }
+// quickRouter finds a silent node in 150 ms, once it has been asked before.
+type quickRouter struct {
+	*fakeSite
+	asked *int
+}
 
-func (quickRouter) Detection(context.Context, string) (time.Duration, error) {
+func (q quickRouter) Detection(context.Context, string) (time.Duration, error) {
+	if *q.asked++; *q.asked == 1 {
+		return 0, errors.New("the router has no BFD session that is up")
+	}
 	return 150 * time.Millisecond, nil
 }
 
@@ -120,7 +126,7 @@ func TestTheLimitFollowsTheRoutersDetection(t *testing.T) {
 		{"nothing to be detected", nodeKill(), true, *given},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := &run{site: quickRouter{newFakeSite(t)}, scenario: tc.drill}
+			r := &run{site: quickRouter{newFakeSite(t), new(int)}, scenario: tc.drill}
 			r.options.DetectedGap, r.options.Limits.MaxGap = tc.follow, given
 			if err := r.prepare(t.Context()); err != nil || *r.options.Limits.MaxGap != tc.want {
 				t.Errorf("limit %v, %v", *r.options.Limits.MaxGap, err)
