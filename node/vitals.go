@@ -25,7 +25,7 @@ type vitals interface {
 func newVigil(p *proxy.Proxy, dir string, logger *slog.Logger) *probe.Vigil {
 	return probe.New(probe.Config{
 		Door: door{p}, Answers: probe.Answers{Word: proxy.ProbeWord, Status: proxy.ProbeStatus},
-		Beat: p.Beat, Waited: p.Waited, Dir: dir, Logger: logger,
+		Beat: p.Beat, Dir: dir, Logger: logger,
 	})
 }
 

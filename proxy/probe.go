@@ -38,10 +38,8 @@ type probes struct {
 
 // beat is one loop, and the call that it has been asked to answer.
 type beat struct {
-	loop   engine.Loop
-	asked  atomic.Int64  // on package clock; 0: it has answered
-	waited time.Duration // for a processor, when it was asked
-	thread thread
+	loop  engine.Loop
+	asked atomic.Int64 // on package clock; 0: it has answered
 }
 
 func (p *probes) watch(loops []engine.Loop) {
@@ -68,9 +66,8 @@ func (p *Proxy) probesOf(t Transport) *listener.Probes {
 }
 
 // Beat asks each event loop for an answer, unless it owes one, and tells how
-// long the slowest has owed its. The time in which its thread waited for a
-// processor does not count: a busy machine is not a loop that hangs. Call it at a
-// steady pace, from one goroutine; it does not block.
+// long the slowest has owed its. Call it at a steady pace, from one goroutine; it
+// does not block.
 func (p *Proxy) Beat() (owed time.Duration) {
 	beats := p.probes.loops.Load()
 	if beats == nil {
@@ -79,39 +76,15 @@ func (p *Proxy) Beat() (owed time.Duration) {
 	for _, b := range *beats {
 		now := clock.Now()
 		if asked := b.asked.Load(); asked != 0 {
-			owed = max(owed, b.owes(now, time.Duration(asked), b.thread.waited()))
+			owed = max(owed, now-time.Duration(asked))
 			continue
 		}
-		b.waited = b.thread.waited()
 		b.asked.Store(int64(now))
-		if !b.loop.Post(func() {
-			b.thread.name()
-			b.asked.Store(0)
-		}) {
+		if !b.loop.Post(func() { b.asked.Store(0) }) {
 			b.asked.Store(0) // it has ended, and owes nothing
 		}
 	}
 	return owed
-}
-
-// owes is how long an answer has been owed that was asked for at asked, but for
-// what its thread has waited since.
-func (b *beat) owes(now, asked, waited time.Duration) time.Duration {
-	return now - asked - (waited - b.waited)
-}
-
-// Waited appends, for each event loop, how long its thread has been ready to run
-// and waited for a processor since it began: 0 where it is not known. Safe from
-// anywhere.
-func (p *Proxy) Waited(into []time.Duration) []time.Duration {
-	beats := p.probes.loops.Load()
-	if beats == nil {
-		return into
-	}
-	for _, b := range *beats {
-		into = append(into, b.thread.waited())
-	}
-	return into
 }
 
 // probedSite answers every request itself, on the terms of s.

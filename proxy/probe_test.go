@@ -1,15 +1,10 @@
 package proxy
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pharos-lb/pharos/proxy/listener"
 	"github.com/pharos-lb/pharos/proxy/proxytest"
@@ -35,33 +30,6 @@ func TestALoopThatHangsOwesAnAnswer(t *testing.T) {
 			t.Errorf("owed %s by a loop that has answered", owed)
 		}
 	})
-}
-
-// A thread that is not given a processor is not one that hangs.
-func TestWhatALoopWaitedForAProcessorIsNotOwed(t *testing.T) {
-	b := beat{waited: 300 * time.Millisecond}
-	if got, want := b.owes(5*time.Second, 3*time.Second, 1900*time.Millisecond), 400*time.Millisecond; got != want {
-		t.Errorf("2 s after it was asked, and 1.6 s of waiting: owes %s, want %s", got, want)
-	}
-	for line, want := range map[string]time.Duration{"1299329 9359631 22\n": 9359631, "": 0, "7": 0, "a b c": 0} {
-		if got := parseSchedstat([]byte(line)); got != want {
-			t.Errorf("schedstat %q: %s, want %s", line, got, want)
-		}
-	}
-	var unnamed, named thread
-	if got := unnamed.waited(); got != 0 {
-		t.Errorf("a thread that is not known has waited %s", got)
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	named.name()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/schedstat", unix.Gettid()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := named.waited(); got < parseSchedstat(text) {
-		t.Errorf("this thread has waited %s, its schedstat said %s before", got, text)
-	}
 }
 
 // owing counts the loops that have not answered.

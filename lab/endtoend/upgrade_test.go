@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,7 +32,6 @@ const (
 // router's routes do not change, nor its BFD sessions.
 func TestUpgradesUnderLoad(t *testing.T) {
 	s := bringUp(t, "upgrades", false)
-	s.withoutBFD()
 	s.awaitNextHops(hop1, hop2, hop3)
 	routes := s.watchRoutes()
 	sameBFD := s.watchBFD()
@@ -90,25 +88,6 @@ func TestUpgradesUnderLoad(t *testing.T) {
 		}
 	}
 	s.upgradesThatFail(t)
-}
-
-// withoutBFD takes BFD out of the configuration: a machine that stands still for a
-// detection time loses routes, and with them connections, whatever is upgraded.
-func (s *site) withoutBFD() {
-	s.t.Helper()
-	doc := s.clusterYAML("", "")
-	b, err := os.ReadFile(doc)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	text := regexp.MustCompile(` bfd: \{[^}]*\},`).ReplaceAllString(string(b), "")
-	if text == string(b) {
-		s.t.Fatal("the lab's configuration has no BFD")
-	}
-	if err := os.WriteFile(s.lab.ClusterFile(), []byte(text), 0o644); err != nil {
-		s.t.Fatal(err)
-	}
-	s.must("n1", "pharos", "apply", "--wait", "-f", s.lab.ClusterFile())
 }
 
 // upgradesThatFail: the node carries on, and says why.

@@ -25,9 +25,11 @@ const (
 	// overslept is how late the end of a probe's time may be noticed at most:
 	// beyond, this process did not get the processor, and cannot tell.
 	overslept = 50 * time.Millisecond
-	// starved is the share of a probe's time in which an event loop waited for a
-	// processor, from which on the loop is not to blame.
-	starved = 0.3
+	// starved is the share of its time in which a thread of this process waited for
+	// a processor, from which on nobody is to blame for being late, for
+	// starvedLimit: whoever gets no answer for that long is not served.
+	starved      = 0.3
+	starvedLimit = time.Second
 )
 
 // Config is what a vigil looks after.
@@ -37,9 +39,6 @@ type Config struct {
 	// Beat asks the event loops for an answer, and tells how long the slowest has
 	// owed its; nil: there are none.
 	Beat func() time.Duration
-	// Waited appends how long each event loop has been ready to run and waited for
-	// a processor since it began; nil: it is not known.
-	Waited func(into []time.Duration) []time.Duration
 	// Dir is a directory on the disk that the node needs; empty: none.
 	Dir    string
 	Logger *slog.Logger
@@ -65,7 +64,7 @@ func New(c Config) *Vigil {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Vigil{config: c, waits: waits{read: c.Waited}, ask: func(ctx context.Context, a *asker) error { return a.ask(ctx) }, changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), targets: map[Key]Target{}}
+	return &Vigil{config: c, waits: waits{read: readWaits}, ask: func(ctx context.Context, a *asker) error { return a.ask(ctx) }, changes: make(chan struct{}, 1), wake: make(chan struct{}, 1), targets: map[Key]Target{}}
 }
 
 // Follow has exactly these probed. What is known of those that stay as they are
@@ -236,8 +235,8 @@ func (v *Vigil) one(ctx context.Context, a *asker) (pace time.Duration) {
 	defer cancel()
 	answered := make(chan error, 1)
 	go func() { answered <- v.ask(askCtx, a) }()
-	began := time.Now()
-	due := began.Add(t.Timeout)
+	asked := time.Now()
+	began, due := asked, asked.Add(t.Timeout)
 	timer := time.NewTimer(t.Timeout)
 	defer timer.Stop()
 	inTime := true
@@ -256,7 +255,7 @@ func (v *Vigil) one(ctx context.Context, a *asker) (pace time.Duration) {
 			if ctx.Err() != nil {
 				continue
 			}
-			late := now.Sub(due) > overslept || float64(v.waits.since(began)) >= starved*float64(now.Sub(began))
+			late := now.Sub(due) > overslept || now.Sub(asked) < starvedLimit && v.waits.starved(began, now)
 			pace = v.note(t, Outcome{Err: fmt.Errorf("no answer within %s", t.Timeout), Late: late})
 			began, due = now, now.Add(pace)
 			timer.Reset(pace)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -76,35 +78,64 @@ func TestAListenerThatHangsFallsAfterThreeIntervals(t *testing.T) {
 	})
 }
 
-// Loops that wait for a processor are not to blame, and one that does not answer
-// though it has one is.
-func TestALoopThatIsStarvedDoesNotFall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const starvesFor = 4 * time.Second
-		var hanging atomic.Bool
-		began := time.Now()
-		v := watch(t, Config{Waited: func(into []time.Duration) []time.Duration {
-			return append(into, 0, min(time.Since(began), starvesFor)*2/5)
-		}}, func(ctx context.Context, a *asker) error {
-			if hanging.Load() {
-				return hang(ctx, a)
-			}
-			return nil
+// A process that waits for a processor is not to blame, for a while; one that does
+// not answer though it has one is.
+func TestAProcessThatIsStarvedDoesNotFall(t *testing.T) {
+	for name, tc := range map[string]struct {
+		share     time.Duration // tenths of its time that a thread waits
+		fallen    time.Duration // when the listener has fallen, from when it hangs
+		notFallen time.Duration // when it has not yet
+	}{
+		"not starved":      {2, 300 * time.Millisecond, 199 * time.Millisecond},
+		"starved for good": {4, 1400 * time.Millisecond, 999 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var hanging atomic.Bool
+				began := time.Now()
+				v := watch(t, Config{}, func(ctx context.Context, a *asker) error {
+					if hanging.Load() {
+						return hang(ctx, a)
+					}
+					return nil
+				})
+				v.waits.mu.Lock()
+				v.waits.read = func() map[int]time.Duration {
+					return map[int]time.Duration{1: 0, 2: time.Since(began) * tc.share / 10}
+				}
+				v.waits.kept = nil
+				v.waits.mu.Unlock()
+				v.Follow([]Target{target})
+				time.Sleep(time.Second + target.Interval/2)
+				hanging.Store(true)
+				time.Sleep(tc.notFallen)
+				synctest.Wait()
+				if s := v.State().Targets[target.Key]; !s.Proven || s.Fallen {
+					t.Fatalf("%s after it began to hang: %+v", tc.notFallen, s)
+				}
+				time.Sleep(tc.fallen + target.Interval/2 - tc.notFallen)
+				synctest.Wait()
+				if s := v.State().Targets[target.Key]; s.Proven || !s.Fallen {
+					t.Fatalf("%s after it began to hang: %+v", tc.fallen, s)
+				}
+			})
 		})
-		v.Follow([]Target{target})
-		time.Sleep(time.Second)
-		hanging.Store(true)
-		time.Sleep(starvesFor - time.Since(began))
-		synctest.Wait()
-		if s := v.State().Targets[target.Key]; !s.Proven || s.Fallen {
-			t.Fatalf("while the loops wait for two fifths of the time: %+v", s)
+	}
+}
+
+func TestTheWaitsOfThreadsAreRead(t *testing.T) {
+	for line, want := range map[string]time.Duration{"1299329 9359631 22\n": 9359631, "": -1, "7": -1, "a b c": -1} {
+		if got, ok := parseSchedstat([]byte(line)); ok != (want >= 0) || ok && got != want {
+			t.Errorf("schedstat %q: %s, %v; want %s", line, got, ok, want)
 		}
-		time.Sleep(5 * target.Interval)
-		synctest.Wait()
-		if s := v.State().Targets[target.Key]; s.Proven || !s.Fallen {
-			t.Fatalf("once they do not: %+v", s)
-		}
-	})
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if waits := readWaits(); len(waits) < 2 {
+		t.Errorf("waits of %d threads: %v", len(waits), waits)
+	} else if _, ok := waits[unix.Gettid()]; !ok {
+		t.Errorf("this thread is not in %v", waits)
+	}
 }
 
 func TestProbesComeAtTheirIntervalAndRecoveryIsOnePass(t *testing.T) {

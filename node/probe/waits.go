@@ -1,49 +1,48 @@
 package probe
 
 import (
+	"bytes"
+	"os"
+	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // waitsKept bounds how far back waits reaches, in beats.
 const waitsKept = 20
 
-// waits is how long the event loops have waited for a processor, lately. A loop
-// that hangs does not wait for one; a loop of a machine that has more to do than
-// it can waits, and will answer.
+// waits is how long the threads of this process have waited for a processor,
+// lately. All of them, not the event loops' alone: a loop may be ready to run, and
+// lack what another thread holds that does not get to run (a P of Go's scheduler).
+// When the loops hang, no thread waits; on a machine that has more to do than it
+// can, some do.
 type waits struct {
-	read func(into []time.Duration) []time.Duration // nil: nothing is known
+	read func() map[int]time.Duration // by thread, since it began
 
 	mu   sync.Mutex
 	kept []reading // the oldest first
 }
 
 type reading struct {
-	at    time.Time
-	loops []time.Duration
+	at      time.Time
+	threads map[int]time.Duration
 }
 
 // note takes a reading.
 func (w *waits) note() {
-	if w.read == nil {
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var loops []time.Duration
 	if len(w.kept) == waitsKept {
-		loops = w.kept[0].loops[:0]
 		w.kept = append(w.kept[:0], w.kept[1:]...)
 	}
-	w.kept = append(w.kept, reading{time.Now(), w.read(loops)})
+	w.kept = append(w.kept, reading{time.Now(), w.read()})
 }
 
-// since is how long the loop that waited longest has waited since then; 0 where
-// that is not known.
-func (w *waits) since(then time.Time) (longest time.Duration) {
-	if w.read == nil {
-		return 0
-	}
+// starved reports whether a thread has waited for a processor for so much of the
+// time from then to now that this process cannot be judged by it.
+func (w *waits) starved(then, now time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// The reading of before then, or the oldest one.
@@ -52,13 +51,53 @@ func (w *waits) since(then time.Time) (longest time.Duration) {
 		i--
 	}
 	if i < 0 {
-		return 0
+		return false
 	}
-	before := w.kept[i].loops
-	for n, now := range w.read(nil) {
-		if n < len(before) {
-			longest = max(longest, now-before[n])
+	most := time.Duration(starved * float64(now.Sub(then)))
+	for id, waited := range w.read() {
+		// A thread that is not in the reading of before has begun since.
+		if waited-w.kept[i].threads[id] >= most {
+			return true
 		}
 	}
-	return longest
+	return false
+}
+
+// readWaits reads how long each thread of this process has been ready to run
+// without running: the second figure of its schedstat (Linux,
+// Documentation/scheduler/sched-stats.rst). What cannot be read is left out.
+func readWaits() map[int]time.Duration {
+	const tasks = "/proc/self/task"
+	entries, err := os.ReadDir(tasks)
+	if err != nil {
+		return nil
+	}
+	out := make(map[int]time.Duration, len(entries))
+	var b [64]byte
+	for _, e := range entries {
+		id, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		fd, err := unix.Open(tasks+"/"+e.Name()+"/schedstat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // it has ended
+		}
+		if n, err := unix.Read(fd, b[:]); err == nil {
+			if waited, ok := parseSchedstat(b[:n]); ok {
+				out[id] = waited
+			}
+		}
+		_ = unix.Close(fd)
+	}
+	return out
+}
+
+func parseSchedstat(line []byte) (waited time.Duration, ok bool) {
+	fields := bytes.Fields(line)
+	if len(fields) < 2 {
+		return 0, false
+	}
+	ns, err := strconv.ParseInt(string(fields[1]), 10, 64)
+	return time.Duration(ns), err == nil
 }
