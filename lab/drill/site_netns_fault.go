@@ -52,8 +52,14 @@ func (l *Lab) Fault(kind Kind, node string, from ...string) (fault.Injector, err
 	case ControlLoss, ControlDeaf:
 		loss := controlLoss
 		loss.OneWay = kind == ControlDeaf
+		if len(from) == 0 {
+			from = l.nodes
+		}
 		for _, n := range from {
-			loss.Of = append(loss.Of, l.addresses(n)...)
+			// Of nodes alone: a client's own port may be one of these.
+			if n != node {
+				loss.Of = append(loss.Of, l.addresses(n)...)
+			}
 		}
 		return loss.Script().Injector(l.shell(node)), nil
 	case LinkDown, FarLinkDown:
