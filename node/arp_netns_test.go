@@ -22,6 +22,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/api"
 	"github.com/pharos-lb/pharos/cluster/api/pharosv1"
 	"github.com/pharos-lb/pharos/node/handover"
+	"github.com/pharos-lb/pharos/vip/netnstest"
 )
 
 // standOnALink is the part of a node's process in a network namespace of its own:
@@ -69,12 +70,7 @@ func address(i int) string { return fmt.Sprintf("10.0.50.%d", 10+i) }
 
 func newOffice(t *testing.T) *office {
 	t.Helper()
-	if os.Getenv(envInside) == "" {
-		if os.Getenv("PHAROS_REQUIRE_ROOT") == "1" {
-			t.Fatal("needs a network namespace")
-		}
-		t.Skip("needs a network namespace: root, or user namespaces")
-	}
+	netnstest.Need(t)
 	o := &office{t: t, dirs: map[string]string{}, pids: map[string]*exec.Cmd{}, macs: map[string]string{}}
 	// Of an address of its own: otherwise it has one of a port, and another when that goes.
 	o.ip("link add office address 02:00:00:00:00:ff type bridge mcast_snooping 0 forward_delay 0")

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -19,6 +18,7 @@ import (
 	"github.com/pharos-lb/pharos/cluster/fsm"
 	"github.com/pharos-lb/pharos/cluster/registry"
 	"github.com/pharos-lb/pharos/node/handover"
+	"github.com/pharos-lb/pharos/vip/netnstest"
 )
 
 const (
@@ -26,9 +26,6 @@ const (
 	envRole = "PHAROS_NODE_TEST_ROLE"
 	// envLogs has such a successor log to its standard error.
 	envLogs = "PHAROS_NODE_TEST_LOGS"
-	// envInside is set in the tests' own network namespace, where VIPs may be
-	// added.
-	envInside = "PHAROS_NODE_TEST_INSIDE"
 )
 
 func TestMain(m *testing.M) {
@@ -39,31 +36,7 @@ func TestMain(m *testing.M) {
 	default:
 		os.Exit(succeedAs(role))
 	}
-	if os.Getenv(envInside) != "" {
-		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "cannot set lo up: %v: %s", err, out)
-			os.Exit(1)
-		}
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), envInside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "no network namespace, tests that need one are skipped:", err)
-		os.Exit(m.Run())
-	}
-	if err := cmd.Wait(); err != nil {
-		os.Exit(1)
-	}
-	os.Exit(0)
+	netnstest.Run(m, netnstest.LoUp)
 }
 
 // succeedAs is a successor that does well up to a step, and then not. Only
@@ -129,12 +102,7 @@ type running struct {
 
 func runOne(t *testing.T) *running {
 	t.Helper()
-	if os.Getenv(envInside) == "" {
-		if os.Getenv("PHAROS_REQUIRE_ROOT") == "1" {
-			t.Fatal("needs a network namespace")
-		}
-		t.Skip("needs a network namespace: root, or user namespaces")
-	}
+	netnstest.Need(t)
 	process, err := handover.This()
 	if err != nil {
 		t.Fatal(err)

@@ -2,66 +2,26 @@ package addr
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
+
+	"github.com/pharos-lb/pharos/vip/netnstest"
 )
 
-// The tests below act on a network namespace of their own: the test process
-// re-executes itself in one, and, without root, in a user namespace around it.
-
-const envInside = "PHAROS_ADDR_TEST_INSIDE"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(envInside) != "" {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), envInside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "no network namespace, its tests are skipped:", err)
-		os.Exit(m.Run())
-	}
-	if err := cmd.Wait(); err != nil {
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
+func TestMain(m *testing.M) { netnstest.Run(m, netnstest.LoUp) }
 
 // inNamespace skips where there is none, and leaves lo up and without VIPs.
 func inNamespace(t *testing.T) {
 	t.Helper()
-	if os.Getenv(envInside) == "" {
-		if os.Getenv("PHAROS_REQUIRE_ROOT") == "1" {
-			t.Fatal("needs a network namespace")
-		}
-		t.Skip("needs a network namespace: root, or user namespaces")
-	}
-	ip(t, "link", "set", "lo", "up")
+	netnstest.Need(t)
 	t.Cleanup(func() {
-		ip(t, "addr", "flush", "dev", "lo", "scope", "global")
+		netnstest.IP(t, "addr", "flush", "dev", "lo", "scope", "global")
 	})
-}
-
-func ip(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %v: %v: %s", args, err, out)
-	}
 }
 
 // globals lists the addresses on an interface, loopback ones aside.
@@ -124,10 +84,10 @@ func TestIPv6IsUsableAtOnce(t *testing.T) {
 
 func TestForeignAddressIsRefusedAndStays(t *testing.T) {
 	inNamespace(t)
-	ip(t, "addr", "add", "198.51.100.7/32", "dev", "lo")
-	ip(t, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
-	t.Cleanup(func() { ip(t, "link", "del", "eth0") })
-	ip(t, "addr", "add", "10.0.0.5/24", "dev", "eth0")
+	netnstest.IP(t, "addr", "add", "198.51.100.7/32", "dev", "lo")
+	netnstest.IP(t, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+	t.Cleanup(func() { netnstest.IP(t, "link", "del", "eth0") })
+	netnstest.IP(t, "addr", "add", "10.0.0.5/24", "dev", "eth0")
 
 	m := New(Config{StateFile: stateFile(t)})
 	err := m.Reconcile(addrs("198.51.100.7", "10.0.0.5", "198.51.100.1"))
@@ -152,7 +112,7 @@ func TestCleanUpRemovesExactlyWhatACrashLeft(t *testing.T) {
 	if err := crashed.Reconcile(addrs("198.51.100.1", "2001:db8:100::1")); err != nil {
 		t.Fatal(err)
 	}
-	ip(t, "addr", "add", "198.51.100.7/32", "dev", "lo") // not ours
+	netnstest.IP(t, "addr", "add", "198.51.100.7/32", "dev", "lo") // not ours
 
 	m := New(Config{StateFile: file})
 	removed, err := m.CleanUp()
@@ -209,7 +169,7 @@ func TestLostAddressIsMissedAndComesBack(t *testing.T) {
 	if missing, err := m.Missing(); err != nil || len(missing) > 0 {
 		t.Errorf("Missing: %v, %v", missing, err)
 	}
-	ip(t, "addr", "del", "198.51.100.2/32", "dev", "lo")
+	netnstest.IP(t, "addr", "del", "198.51.100.2/32", "dev", "lo")
 	if missing, err := m.Missing(); err != nil || !slices.Equal(missing, addrs("198.51.100.2")) {
 		t.Errorf("Missing: %v, %v", missing, err)
 	}

@@ -5,47 +5,19 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
+
+	"github.com/pharos-lb/pharos/vip/netnstest"
 )
 
-// The tests below act on a network namespace of their own: the test process
-// re-executes itself in one, and, without root, in a user namespace around it.
-
-const envInside = "PHAROS_ARP_TEST_INSIDE"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(envInside) != "" {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), envInside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "no network namespace, its tests are skipped:", err)
-		os.Exit(m.Run())
-	}
-	if err := cmd.Wait(); err != nil {
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
+func TestMain(m *testing.M) { netnstest.Run(m, netnstest.LoUp) }
 
 const patience = 20 * time.Second // for a packet that ought to come at once
 
@@ -63,17 +35,12 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	if os.Getenv(envInside) == "" {
-		if os.Getenv("PHAROS_REQUIRE_ROOT") == "1" {
-			t.Fatal("needs a network namespace")
-		}
-		t.Skip("needs a network namespace: root, or user namespaces")
-	}
-	ip(t, "link", "add", "near", "type", "veth", "peer", "name", "far")
-	t.Cleanup(func() { ip(t, "link", "del", "near") })
+	netnstest.Need(t)
+	netnstest.IP(t, "link", "add", "near", "type", "veth", "peer", "name", "far")
+	t.Cleanup(func() { netnstest.IP(t, "link", "del", "near") })
 	for i, name := range []string{"near", "far"} {
-		ip(t, "addr", "add", fmt.Sprintf("192.0.2.%d/24", 10+i), "dev", name)
-		ip(t, "link", "set", name, "up")
+		netnstest.IP(t, "addr", "add", fmt.Sprintf("192.0.2.%d/24", 10+i), "dev", name)
+		netnstest.IP(t, "link", "set", name, "up")
 	}
 	running(t, "near")
 	running(t, "far")
@@ -141,13 +108,6 @@ func running(t *testing.T, name string) {
 			t.Fatalf("%s did not come up", name)
 		}
 		runtime.Gosched()
-	}
-}
-
-func ip(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %v: %v: %s", args, err, out)
 	}
 }
 
@@ -263,8 +223,8 @@ func TestProbeFindsWhoHasTheAddress(t *testing.T) {
 func TestALinkThatGoesDownAndUpIsHeardAgain(t *testing.T) {
 	b := newBench(t)
 	b.held.Store(true)
-	ip(t, "link", "set", "near", "down")
-	ip(t, "link", "set", "near", "up")
+	netnstest.IP(t, "link", "set", "near", "down")
+	netnstest.IP(t, "link", "set", "near", "up")
 	running(t, "near")
 	b.send(t, arp.OperationRequest, netip.MustParseAddr("192.0.2.11"), vip)
 	b.hear(t)

@@ -5,47 +5,19 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/mdlayher/ndp"
 	"golang.org/x/net/ipv6"
+
+	"github.com/pharos-lb/pharos/vip/netnstest"
 )
 
-// The tests below act on a network namespace of their own: the test process
-// re-executes itself in one, and, without root, in a user namespace around it.
-
-const envInside = "PHAROS_NDP_TEST_INSIDE"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(envInside) != "" {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), envInside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "no network namespace, its tests are skipped:", err)
-		os.Exit(m.Run())
-	}
-	if err := cmd.Wait(); err != nil {
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
+func TestMain(m *testing.M) { netnstest.Run(m, netnstest.LoUp) }
 
 const patience = 20 * time.Second // for a message that ought to come at once
 
@@ -69,25 +41,19 @@ type message struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	if os.Getenv(envInside) == "" {
-		if os.Getenv("PHAROS_REQUIRE_ROOT") == "1" {
-			t.Fatal("needs a network namespace")
-		}
-		t.Skip("needs a network namespace: root, or user namespaces")
-	}
-	ip(t, "link", "set", "lo", "up")
+	netnstest.Need(t)
 	// Names that were not used before: package net remembers for a minute which
 	// index a name had.
 	benches++
 	near, far := fmt.Sprintf("near%d", benches), fmt.Sprintf("far%d", benches)
-	ip(t, "link", "add", near, "type", "veth", "peer", "name", far)
-	t.Cleanup(func() { ip(t, "link", "del", near) })
+	netnstest.IP(t, "link", "add", near, "type", "veth", "peer", "name", far)
+	t.Cleanup(func() { netnstest.IP(t, "link", "del", near) })
 	for _, name := range []string{near, far} {
-		ip(t, "link", "set", name, "addrgenmode", "none")
-		ip(t, "link", "set", name, "up")
+		netnstest.IP(t, "link", "set", name, "addrgenmode", "none")
+		netnstest.IP(t, "link", "set", name, "up")
 	}
 	for i, name := range []string{near, far} {
-		ip(t, "addr", "add", fmt.Sprintf("fe80::%d/64", 10+i), "dev", name, "nodad")
+		netnstest.IP(t, "addr", "add", fmt.Sprintf("fe80::%d/64", 10+i), "dev", name, "nodad")
 	}
 	running(t, near)
 	running(t, far)
@@ -152,13 +118,6 @@ func running(t *testing.T, name string) {
 			t.Fatalf("%s did not come up", name)
 		}
 		runtime.Gosched()
-	}
-}
-
-func ip(t *testing.T, args ...string) {
-	t.Helper()
-	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-		t.Fatalf("ip %v: %v: %s", args, err, out)
 	}
 }
 
