@@ -22,6 +22,7 @@ type world struct {
 	cut      map[[2]string]bool
 	worst    time.Duration // the longest delay of a message
 	lossy    int           // percent
+	forgets  bool          // a node's next process does not hear what the one before granted
 }
 
 type process struct {
@@ -30,6 +31,7 @@ type process struct {
 	base  time.Duration
 	by    map[string]Session // the sessions that it asks by, by member
 	dead  map[Session]bool   // sessions that ended here
+	gone  map[Session]bool   // those of a process before, whose claimants may not know
 	since time.Duration
 }
 
@@ -71,7 +73,7 @@ func (w *world) start(name string) {
 	}}, w.local(p))
 	p.m.SetMembers(w.names, w.local(p))
 	p.m.SetWant(resource, want, w.local(p))
-	p.by, p.dead = map[string]Session{}, map[Session]bool{}
+	p.by, p.dead, p.gone = map[string]Session{}, map[Session]bool{}, map[Session]bool{}
 	w.sendFrom(name)
 }
 
@@ -82,6 +84,40 @@ func (w *world) crash(name string) {
 	for peer, s := range p.by {
 		w.end(name, peer, s)
 	}
+}
+
+// upgrade has another process of the node, on the same clock, go on where this one
+// ends.
+func (w *world) upgrade(name string) error {
+	p := w.procs[name]
+	w.lives++
+	next := New(Setup{Self: name, Life: w.lives, Chance: p.m.chance}, w.local(p))
+	next.SetMembers(w.names, w.local(p))
+	handed := p.m.HandOver(w.local(p))
+	if w.forgets {
+		handed = fmt.Appendf(nil, `{"view":%d,"quiet":0}`, next.view)
+	}
+	w.sendFrom(name) // what is given back, to be kept
+	asked := p.by
+	// What others asked by, and is on its way, reaches nobody.
+	for _, other := range w.names {
+		if s, ok := w.procs[other].by[name]; ok {
+			p.dead[s], p.gone[s] = true, true
+			if !w.cut[[2]string{name, other}] {
+				w.breakSession(other, name)
+			}
+		}
+	}
+	for peer, s := range asked {
+		w.end(name, peer, s)
+	}
+	p.m, p.by = next, map[string]Session{}
+	if err := next.Adopt(handed, w.local(p)); err != nil {
+		return err
+	}
+	next.SetWant(resource, want, w.local(p))
+	w.sendFrom(name)
+	return nil
 }
 
 // end puts the end of a session on its way; where the network is cut, it is lost.
@@ -126,6 +162,9 @@ func (w *world) sendFrom(name string) {
 
 func (w *world) arrive(f flight) {
 	p := w.procs[f.to]
+	if p.gone[f.session] && !w.cut[[2]string{f.to, f.from}] && w.procs[f.from].by[f.to] == f.session {
+		w.breakSession(f.from, f.to) // it hears that there is no such session
+	}
 	if p.m == nil || p.dead[f.session] && f.msg.Kind != Grant && f.msg.Kind != Refuse {
 		return
 	}
@@ -219,7 +258,7 @@ func TestNeverTwoHoldersAndAHealthyMajorityHasOne(t *testing.T) {
 			if names, _ := w.holders(); len(names) > 0 && chance(2) == 0 {
 				a = names[0]
 			}
-			switch chance(8) {
+			switch chance(9) {
 			case 0, 1:
 				if w.procs[a].m != nil {
 					w.crash(a)
@@ -240,6 +279,10 @@ func TestNeverTwoHoldersAndAHealthyMajorityHasOne(t *testing.T) {
 				clear(w.cut)
 			case 7:
 				w.worst, w.lossy = time.Duration(chance(400))*time.Millisecond, chance(40)
+			case 8:
+				if w.procs[a].m != nil {
+					must(w.upgrade(a))
+				}
 			}
 			must(w.run(time.Duration(chance(600)) * time.Millisecond))
 			if names, epochs := w.holders(); len(names) == 1 {
@@ -294,6 +337,37 @@ func TestWithoutDriftMarginTwoWouldHold(t *testing.T) {
 	}
 }
 
+func TestWithoutWhatWasGrantedTwoWouldHold(t *testing.T) {
+	for seed := range 200 {
+		state := uint64(seed)*2654435761 + 88172645463325252
+		w := newWorld(3, func(n int) int {
+			state ^= state << 13
+			state ^= state >> 7
+			state ^= state << 17
+			return int(state>>11) % max(n, 1)
+		})
+		w.forgets = true
+		_ = w.run(3 * time.Second)
+		names, _ := w.holders()
+		if len(names) != 1 {
+			t.Fatalf("seed %d: holders %v", seed, names)
+		}
+		// The holder cannot tell those who have forgotten that it has their voices.
+		for _, c := range w.names {
+			w.cut[[2]string{names[0], c}], w.cut[[2]string{c, names[0]}] = true, true
+		}
+		for _, c := range w.names {
+			if c != names[0] {
+				_ = w.upgrade(c)
+			}
+		}
+		if w.run(time.Second) != nil {
+			return
+		}
+	}
+	t.Fatal("no run found two holders where there must be some")
+}
+
 func TestTakeOverTimes(t *testing.T) {
 	for name, test := range map[string]struct {
 		fault func(*world, string)
@@ -305,6 +379,12 @@ func TestTakeOverTimes(t *testing.T) {
 				w.cut[[2]string{n, c}], w.cut[[2]string{c, n}] = true, true
 			}
 		}, 400 * time.Millisecond},
+		"upgraded, and nothing adopted": {func(w *world, n string) {
+			p := w.procs[n]
+			p.m.HandOver(w.local(p))
+			w.sendFrom(n)
+			w.crash(n)
+		}, keepFor * 115 / 100},
 		"given back": {func(w *world, n string) {
 			p := w.procs[n]
 			p.m.SetWant(resource, Want{}, w.local(p))
